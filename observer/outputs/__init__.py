@@ -1,0 +1,1 @@
+"""Results out: files, terminal.  Sees only tables, never packets."""
