@@ -14,7 +14,8 @@ A segment x -> y is plain if all of this holds (`is_plain` tests precisely this)
   no run of duplicate ACKs, its last segment no probe, no SYN, with ACK, and the handshake's round trip is settled;
 * SEG.SEQ is x's A_NEXT, SEG.ACK is not beyond y's A_NEXT;
 * without payload: SEG.ACK differs from x's A_ACK;
-* with payload: y's window is not 0, and SEG.SEQ + SEG.LEN is beyond y's A_ACK and not exactly at the edge of y's window.
+* with payload: y's window is not 0, and SEG.SEQ + SEG.LEN is beyond y's A_ACK and not exactly at the edge of that
+  window.
 
 Then (`plain` does precisely this) x's A_ACK, A_WINDOW, A_ACK_TIME and A_STAMP become the segment's; with payload
 A_NEXT and A_NEXT_TIME too.  Beside that the flow's COMPLETENESS gets 8 (payload) or 4 (none), as for every segment.
@@ -198,7 +199,7 @@ def completeness(cell: int, segments: int) -> int:
 def analyse(flows: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int, duplicate_ns: int) -> int:
     """The MARK_ bits of a segment x -> y; the endpoints' cells move on.
 
-    flow, x, y: first cell of the flow, of the sender's and of the receiver's block.  s: first cell of the segment's row.
+    flow, x, y: first cell of the flow, of the sender's and of the receiver's block.  s: first cell of the row.
     duplicate_ns: within which time a copy of a frame is looked for; -1: never.
     """
     flags = rows[s + FLAGS]
@@ -225,9 +226,10 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
        duplicate ACK is a packet of its own with an identification of its own (RFC 6864 4.1 aside, which lets atomic
        datagrams carry anything: such stacks send 0);
     2. or, with identification 0 or IPv6, equal in length, acknowledgment, window, end and timestamp value (RFC 7323),
-       with the peer visible and silent since: neither a fast retransmission nor a duplicate ACK comes unprovoked;
-    3. or, once rule 1 has found a copy of this sender's, with one of the last OLDER_IDS identifications, and no gap that
-       it could fill: copies from a second tap arrive some packets late.
+       with the peer silent since (a duplicate ACK never comes unprovoked; where the peer cannot be seen, this is
+       not said of segments that take no sequence space);
+    3. or, once rule 1 has found a copy of this sender's, with one of the last OLDER_IDS identifications, and no gap
+       that it could fill: copies from a second tap arrive some packets late.
 
     The time to live does not matter: it differs where the taps have a router between them.
     """
@@ -242,7 +244,9 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
     if flows[x + A_STAMP] == _stamp(rows, s) and flows[x + A_ACK] == ack and flows[x + A_WINDOW] == rows[s + WINDOW]:
         if number:
             return MARK_DUPLICATE_FRAME
-        if end == flows[x + A_NEXT] and flows[y + A_FLAGS] & SENT and flows[y + A_ACK_TIME] < flows[x + A_ACK_TIME]:
+        visible = flows[y + A_FLAGS] & SENT
+        silent = flows[y + A_ACK_TIME] < flows[x + A_ACK_TIME] if visible else end != rows[s + SEQ]
+        if silent and end == flows[x + A_NEXT]:
             return MARK_DUPLICATE_FRAME
     if flags & DOUBLED and number and (flags & GAP) == 0 and le(ack, flows[x + A_ACK]):
         back = (flows[x + A_STAMP] - number) & 0xFFFF
@@ -306,9 +310,10 @@ def _window_marks(flows: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
         marks |= MARK_KEEP_ALIVE
     if length:
         return marks | _window_full(flows, y, add(seq, length))
-    repeated = mine & SENT and flows[x + A_ACK] == rows[s + ACK] and (mine ^ (flags >> 1)) & ACKING == 0
-    if known == 0 or ahead or not repeated:
+    if known == 0 or ahead != 0 or flows[x + A_ACK] != rows[s + ACK]:
         return marks
+    if ((mine & ACKING) != 0) != ((flags & ACK_FLAG) != 0):
+        return marks  # an acknowledgment number of 0 is none without the flag
     if window != flows[x + A_WINDOW]:
         return marks | (MARK_WINDOW_UPDATE if window else 0)
     if window == 0:

@@ -13,8 +13,9 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from observer import segments as seg
 from observer.kernels import Checked, Interpreted
 from observer.tcp import analysis, layout
+from observer.tcp.sequence import MASK, add, gt
 
 SHARED = Path(os.environ.get("OBSERVER_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
 PACKETS = SHARED / "corpus" / "tshark_packets.csv.gz"
@@ -201,7 +203,7 @@ PREFERENCES = (
 
 
 def tshark_version() -> str:
-    """tshark's version, or nothing where it is not installed."""
+    """The version of tshark, or nothing where it is not installed."""
     if not TSHARK:
         return ""
     done = subprocess.run([TSHARK, "--version"], capture_output=True, text=True, check=False)
@@ -251,6 +253,80 @@ def ask_tshark(sent: list[Segment], *, two_passes: bool = False) -> list[Said]:
     for line in done.stdout.splitlines():
         stream, *cells = line.split("\t")
         out.append(Said(int(stream), sum(bit for bit, cell in zip(MARK_NAMES, cells, strict=False) if cell)))
+    return out
+
+
+# --- segments made up -------------------------------------------------------------------------------------
+
+GAPS_NS = (0, 1000, 100_000, 1_000_000, 2_000_000, 5_000_000, 30_000_000)
+
+
+def storm(random: Random, conversations: int) -> list[Segment]:
+    """Conversations full of everything that analysis knows: losses, repeats, probes, full windows, SYNs in mid-life."""
+    out: list[Segment] = []
+    time_ns = 10**18
+    for i in range(conversations):
+        for segment in _conversation(random, (f"10.0.{i >> 8 & 255}.{i & 255}", 1024 + i), ("192.168.0.1", 80)):
+            time_ns += random.choice(GAPS_NS) * random.randrange(1, 3)
+            out.append(replace(segment, time_ns=time_ns))
+    return out
+
+
+def _conversation(random: Random, client: tuple[str, int], server: tuple[str, int]) -> list[Segment]:
+    ends = (client, server)
+    nxt = [random.randrange(1, MASK - 100_000) for _ in ends]
+    if random.random() < 0.3:
+        nxt[0] = MASK - random.randrange(5000)
+    windows = [random.choice((0, 500, 1000, 4000)) for _ in ends]
+    out: list[Segment] = []
+    for who in (0, 1):
+        if random.random() < (0.8, 0.9)[who] and (who == 0 or out):
+            flags, ack = ((2, 0), (18, nxt[0]))[who]
+            scale = random.choice((None, 0, 1, 2))
+            syn = Segment(0, ends[who], ends[1 - who], nxt[who], ack, flags, scale=scale)
+            out += [syn] * random.choice((1, 1, 1, 2))
+            nxt[who] = add(nxt[who], 1)
+    for _ in range(random.randrange(3, 25)):
+        who = random.randrange(2)
+        if out and random.random() < 0.13:
+            out.append(random.choice(out[-6:]))
+            continue
+        segment = _random_segment(random, ends[who], ends[1 - who], nxt[who], nxt[1 - who], windows[who])
+        out.append(segment)
+        windows[who] = segment.window
+        end = add(segment.seq, segment.length + (1 if segment.flags & 3 else 0))
+        if not segment.flags & 4 and gt(end, nxt[who]):
+            nxt[who] = end
+    return out
+
+
+def _random_segment(
+    random: Random, src: tuple[str, int], dst: tuple[str, int], seq: int, ack: int, window: int
+) -> Segment:
+    flags, length = 16, random.choice((0, 0, 1, 10, 100, 500))
+    kind = random.random()
+    if kind < 0.15:
+        seq = add(seq, -random.choice((1, 1, 10, 100, 500)))
+    elif kind < 0.2:
+        seq = add(seq, random.choice((1, 100)))
+    elif kind < 0.25:
+        flags = random.choice((17, 17, 17, 4, 20, 2, 18, 0, 8, 3))
+    kind = random.random()
+    if kind < 0.15:
+        ack = add(ack, random.choice((-1, -10, -100, 1, 10, 100)))
+    if random.random() < 0.15:
+        window = random.choice((0, 1, 10, 100, 500, 1000, 4000))
+    scale = random.choice((None, 0, 1)) if flags & 2 else None
+    return Segment(0, src, dst, seq, ack if flags & 16 else 0, flags, window, length, scale)
+
+
+def shifted(segments: list[Segment], client: int, server: int, first: tuple[str, int]) -> list[Segment]:
+    """The same life with other initial sequence numbers; `first` is the endpoint whose numbers move by `client`."""
+    out = []
+    for segment in segments:
+        mine, theirs = (client, server) if segment.src == first else (server, client)
+        ack = add(segment.ack, theirs) if segment.flags & 16 else segment.ack
+        out.append(replace(segment, seq=add(segment.seq, mine), ack=ack))
     return out
 
 
