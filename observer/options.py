@@ -75,8 +75,8 @@ class Options:
     """A frame repeated octet for octet within this time is a duplicate of the capture (two taps, SPAN port)."""
     max_fragments_octets: int = 16 << 20
     """Octets of IP fragments held at once while their datagrams are incomplete."""
-    infer: frozenset[str] = field(default_factory=frozenset)
-    """Names of inference rules that are switched OFF (for ablation tests; see tcp/states.py)."""
+    without_rules: frozenset[str] = field(default_factory=frozenset)
+    """Names of inference rules to switch off, for measuring what each gains (tcp/layout.py, RULES)."""
 
     def __post_init__(self) -> None:
         if self.stack not in STACKS:

@@ -42,16 +42,20 @@ from observer.segments import (
     ACK_FLAG,
     FIN,
     FLAGS,
+    HAS_SACK,
     HAS_SCALE,
     HAS_TIMESTAMPS,
     IP_ID,
     LENGTH,
     OPTIONS,
     RST,
+    SACK_LEFT,
+    SACK_RIGHT,
     SCALE,
     SEQ,
     SYN,
     TIME,
+    TS_ECHO,
     TS_VALUE,
     WINDOW,
 )
@@ -222,12 +226,12 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
 
     It says so only of a segment that brings nothing new, at most duplicate_ns after the sender's last one, and
 
-    1. equal to that last one in length, acknowledgment, window and IPv4 identification: a retransmission or a second
-       duplicate ACK is a packet of its own with an identification of its own (RFC 6864 4.1 aside, which lets atomic
-       datagrams carry anything: such stacks send 0);
-    2. or, with identification 0 or IPv6, equal in length, acknowledgment, window, end and timestamp value (RFC 7323),
-       with the peer silent since (a duplicate ACK never comes unprovoked; where the peer cannot be seen, this is
-       not said of segments that take no sequence space);
+    1. equal to that last one in all but its time to live, as far as `_stamp`, acknowledgment and window tell, with an
+       IPv4 identification: a retransmission or a second duplicate ACK is a packet with one of its own (RFC 6864 4.3;
+       stacks that do not number their atomic datagrams, as 4.1 allows, send 0);
+    2. or, with identification 0 or IPv6, equal likewise, timestamps and SACK included, no RST, and the peer silent
+       since: duplicate ACKs and resets are provoked, one by one (where the peer cannot be seen, this is said only of
+       segments that take sequence space);
     3. or, once rule 1 has found a copy of this sender's, with one of the last OLDER_IDS identifications, and no gap
        that it could fill: copies from a second tap arrive some packets late.
 
@@ -246,7 +250,7 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
             return MARK_DUPLICATE_FRAME
         visible = flows[y + A_FLAGS] & SENT
         silent = flows[y + A_ACK_TIME] < flows[x + A_ACK_TIME] if visible else end != rows[s + SEQ]
-        if silent and end == flows[x + A_NEXT]:
+        if silent and (rows[s + FLAGS] & RST) == 0:
             return MARK_DUPLICATE_FRAME
     if flags & DOUBLED and number and (flags & GAP) == 0 and le(ack, flows[x + A_ACK]):
         back = (flows[x + A_STAMP] - number) & 0xFFFF
@@ -257,11 +261,17 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
 
 @kernel
 def _stamp(rows: Int64s, s: int) -> int:
-    """Identification (or the timestamp, if that is 0) and length of a segment in one number."""
-    number = rows[s + IP_ID]
-    if number == 0 and rows[s + OPTIONS] & HAS_TIMESTAMPS:
-        number = rows[s + TS_VALUE] << 16
-    return number | ((rows[s + LENGTH] & 0x3FFF) << 48)
+    """What tells a segment from the sender's other ones, in one number: identification, sequence number, flags, length.
+
+    Without identification, timestamps and SACK edges are folded in: duplicate ACKs differ in them or are provoked.
+    """
+    number, mixed = rows[s + IP_ID], rows[s + SEQ] ^ ((rows[s + FLAGS] & 0xFF) << 24)
+    if number == 0:
+        if rows[s + OPTIONS] & HAS_TIMESTAMPS:
+            mixed ^= rows[s + TS_VALUE] ^ rows[s + TS_ECHO]
+        if rows[s + OPTIONS] & HAS_SACK:
+            mixed ^= rows[s + SACK_LEFT] ^ rows[s + SACK_RIGHT]
+    return number | ((mixed & MASK) << 16) | ((rows[s + LENGTH] & 0x3FFF) << 48)
 
 
 @kernel

@@ -1,8 +1,12 @@
 """Where a flow's memory stands: one row of int64 cells for each flow, two endpoint blocks inside.
 
-Cell names without prefix belong to the flow, `E_` to an endpoint (add the endpoint's block), `A_` are the
+Cell names without prefix belong to the flow; `E_` to an endpoint (add the endpoint's block), `A_` are the
 endpoint's cells of `analysis.py`, `Z_` those of `zeek.py`.  A row starts as zeros, so every cell means
 "nothing yet" at 0; sequence numbers are only valid when their flag in E_FLAGS (or A_FLAGS) says so.
+
+Three more tables stand beside the flows: `streams` (one row per tcp.stream: its key and its first segment,
+which is all that a SYN flood ever needs), `log` (the endpoints' event logs, see evidence.py) and `events`
+(what is worth telling, see events.py).  Array `g` holds counters, settings and the state machine.
 
 This module never computes: it only says where things stand.
 """
@@ -12,63 +16,208 @@ from __future__ import annotations
 from typing import Final
 
 # --- the flow ----------------------------------------------------------------------------------------
-FLOW_STRIDE: Final = 112
-STREAM: Final = 0  # the stream's number (row in the table of streams, where key and first segment stand)
-FLOW_FLAGS: Final = 1
-COMPLETENESS: Final = 2  # Wireshark's tcp.completeness bits
-FIRST_RTT: Final = 3  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
-SYN_TIME: Final = 4  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
-LAST_TIME: Final = 5
-LAST_FRAME: Final = 6
+STREAM: Final = 0  # the stream's number (its row in `streams`)
+FLOW_FLAGS: Final = 1  # FLOW_... bits
+LAST_TIME: Final = 2
+LAST_FRAME: Final = 3
+COMPLETENESS: Final = 4  # Wireshark's tcp.completeness bits
+FIRST_RTT: Final = 5  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
+SYN_TIME: Final = 6  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
 ENCAPSULATIONS: Final = 7  # ENCAP_ bits seen
 RTT_CLIENT: Final = 8  # ns, smallest round trip between tap and client; 0: not known
 RTT_SERVER: Final = 9  # ns, smallest round trip between tap and server; 0: not known
 Z_HISTORY: Final = 10  # 10..13: Zeek's history, packed (see zeek.py)
 Z_FLOW: Final = 14  # Zeek's flow-level bits (see zeek.py)
-PREVIOUS: Final = 15  # stream number + 1 of the incarnation before on the same 4-tuple; 0: none
-CLOSED_FIRST: Final = 16
-ENDED: Final = 17
-CLIENT: Final = 20  # first cell of the client's block (the client is the sender of the first SYN; see ROLES)
-SERVER: Final = 66  # first cell of the server's block
-BLOCK: Final = 46  # cells per endpoint
+PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+CLIENT: Final = 16  # first cell of the client's block
+BLOCK: Final = 64  # cells per endpoint
+SERVER: Final = CLIENT + BLOCK  # first cell of the server's block
+FLOW_STRIDE: Final = SERVER + BLOCK
 
-# --- an endpoint: cells of the inference ---------------------------------------------------------------
+FLOW_SWAPPED: Final = 1  # the first segment came from the server
+FLOW_INFERRED: Final = 2  # roles are inferred, not seen
+FLOW_FAST_OPEN: Final = 4  # the SYN's data was acknowledged by the SYN-ACK
+FLOW_ORPHAN: Final = 8  # the stream began with a SYN on a 4-tuple whose last incarnation was still alive
+
+# --- an endpoint: hot cells ----------------------------------------------------------------------------
 E_STATE: Final = 0
-E_FLAGS: Final = 1
-E_LOG: Final = 2  # newest live entry of the event log + 1; 0: none
-E_ISS: Final = 3
-E_SND_MAX: Final = 4  # highest sequence number it sent, + 1 (SND.NXT as far as the tap knows)
-E_ACKED: Final = 5  # highest acknowledgment it sent
-E_FIN: Final = 6  # sequence number of its FIN
-E_LAST_TIME: Final = 7
-E_PROGRESS_TIME: Final = 8
+E_FLAGS: Final = 1  # F_... bits and doubts D_...
+E_SND_MAX: Final = 2  # highest sequence number it sent, + 1 (SND.NXT as far as the tap knows)
+E_ACKED: Final = 3  # highest acknowledgment it sent
+E_LAST_TIME: Final = 4
+E_PACKETS: Final = 5
+E_OCTETS: Final = 6  # payload as sent
+E_UNIQUE: Final = 7  # payload octets not seen before
 
-# --- an endpoint: cells of the accounting --------------------------------------------------------------
-E_PACKETS: Final = 12
-E_OCTETS: Final = 13  # payload as sent
-E_UNIQUE: Final = 14  # payload octets not seen before
-E_RETRANSMITTED: Final = 15
-E_OUT_OF_ORDER: Final = 16
-E_DUPLICATE_ACKS: Final = 17
-E_ZERO_WINDOWS: Final = 18
-E_KEEPALIVES: Final = 19
+# --- an endpoint: cells of analysis.py (Wireshark's sequence analysis) ---------------------------------
+A_FLAGS: Final = 8
+A_NEXT: Final = 9  # next expected sequence number (Wireshark's nextseq)
+A_CONTIGUOUS: Final = 10  # end of what was seen without a gap (Wireshark's maxseqtobeacked)
+A_ACK: Final = 11  # acknowledgment of its last segment (Wireshark's lastack)
+A_WINDOW: Final = 12  # window field of its last segment, not scaled
+A_DUPLICATES: Final = 13  # duplicate ACKs in a row (dupacknum)
+A_MARKS: Final = 14  # marks of its last segment (lastsegmentflags)
+A_NEXT_TIME: Final = 15  # ns, when A_NEXT last moved (nextseqtime)
+A_ACK_TIME: Final = 16  # ns, time of its last segment (lastacktime)
+A_BASE: Final = 17  # base sequence number (ISN, or first seq - 1, or the peer's first ack - 1)
+A_SCALE: Final = 18  # window scale: see analysis.py for the coding of "unknown"
+A_SPARE: Final = 19  # 19..23
 
-# --- an endpoint: cells of analysis.py (Wireshark's sequence analysis), 12 cells ------------------------
-A_FLAGS: Final = 24
-A_NEXT: Final = 25  # next expected sequence number (Wireshark's nextseq)
-A_CONTIGUOUS: Final = 26  # end of what was seen without a gap (Wireshark's maxseqtobeacked)
-A_ACK: Final = 27  # acknowledgment of its last segment (Wireshark's lastack)
-A_WINDOW: Final = 28  # window field of its last segment, not scaled
-A_DUPLICATES: Final = 29  # duplicate ACKs in a row (dupacknum)
-A_MARKS: Final = 30  # marks of its last segment (lastsegmentflags)
-A_NEXT_TIME: Final = 31  # ns, when A_NEXT last moved (nextseqtime)
-A_ACK_TIME: Final = 32  # ns, time of its last segment (lastacktime)
-A_BASE: Final = 33  # base sequence number (ISN, or first seq - 1, or the peer's first ack - 1)
-A_SCALE: Final = 34  # window scale: see analysis.py for the coding of "unknown"
-A_SPARE: Final = 35
+# --- an endpoint: cells of zeek.py ----------------------------------------------------------------------
+Z_FLAGS: Final = 24  # 24..33, named in zeek.py
 
-# --- an endpoint: cells of zeek.py, 10 cells -------------------------------------------------------------
-Z_FLAGS: Final = 36  # .. 45, named in zeek.py
+# --- an endpoint: cells of the inference ----------------------------------------------------------------
+E_LOG: Final = 34  # oldest live entry of its event log + 1; 0: none
+E_TAIL: Final = 35  # newest live entry + 1
+E_DEAD: Final = 36  # newest retracted entry + 1
+E_ISS: Final = 37  # F_ISS
+E_FIN: Final = 38  # sequence number of its FIN; F_FIN
+E_DATA_TIME: Final = 39  # its last segment that took sequence space
+E_DATA_FRAME: Final = 40
+E_RETX_COUNT: Final = 41  # retransmissions of E_RETX_SEQ in a row without any answer
+E_RETX_SEQ: Final = 42
+E_RETX_TIME: Final = 43
+E_RETX_GAP: Final = 44
+E_OPEN_FIRST: Final = 45  # time of its first SYN or SYN-ACK
+E_OPEN_LAST: Final = 46  # time of its latest SYN or SYN-ACK
+E_SYNS: Final = 47
+E_SYNACKS: Final = 48
+E_CANDIDATE_TIME: Final = 49  # where rcv_ack_of_syn (later: rcv_fin) belongs if it turns out to have happened
+E_CANDIDATE_FRAME: Final = 50
+E_CONTIGUOUS: Final = 51  # end of what the tap saw from it without a hole
+E_ISLAND: Final = 52  # 52, 53: first run of octets beyond a hole, from and to (F_ISLAND)
+E_END_TIME: Final = 54  # entered TIME-WAIT, or the RST towards it passed
+E_TTL: Final = 55  # TTL << 8 | number of segments in a row with it (255 at most)
+E_TRAITS: Final = 56  # its SYN's options: see TRAIT_ below
+E_COUNTS: Final = 57  # retransmitted | out of order << 32
+E_COUNTS_2: Final = 58  # duplicate ACKs | zero windows << 32
+E_COUNTS_3: Final = 59  # keepalives | retracted entries << 32
+E_FIRST: Final = 60  # oldest entry of all + 1; E_LOG is later where the endpoint opened again in the same stream
+E_SEAL: Final = 61  # the entry before E_LOG + 1 (see F_SEALED); 0: none
+E_ZERO_TIME: Final = 63  # when its window closed
+E_OPEN_FRAME: Final = 62  # frame of its first SYN-ACK (of its first SYN, if it never sent a SYN-ACK)
+
+F_SND: Final = 1  # E_SND_MAX, E_CONTIGUOUS valid
+F_ISS: Final = 2
+F_ACKED: Final = 4
+F_FIN: Final = 8
+F_SYN: Final = 16  # sent a SYN without ACK
+F_SYNACK: Final = 32
+F_OTHER: Final = 64  # sent a segment that is neither SYN nor RST
+F_RST: Final = 128
+F_CONTRADICTED: Final = 256  # repeated its SYN-ACK although the ACK had passed: it stays in SYN-RECEIVED until it speaks
+F_DEFERRED: Final = 512  # its first repeated SYN-ACK came late: deferred accept
+F_CANDIDATE: Final = 1024  # E_CANDIDATE_... valid
+F_ISLAND: Final = 2048
+F_UNKNOWN_START: Final = 4096  # its first state is UNKNOWN, not CLOSED
+F_TTL_ODD: Final = 8192  # sent segments with different TTLs
+F_FORGED: Final = 16384  # a RST in its name was not its own
+F_ZERO_WINDOW: Final = 32768  # its window is closed now
+F_CHALLENGED: Final = 1 << 17  # answered a new SYN with an old incarnation's numbers
+F_SEALED: Final = 65536  # E_LOG begins at an opening from CLOSED: what came before is never looked at again
+
+D_SYNACK: Final = 1 << 20  # the log holds an assumed rcv_synack
+D_ACK_OF_SYN: Final = 1 << 21  # ... rcv_ack_of_syn
+D_FIN: Final = 1 << 22  # ... rcv_fin
+D_ACK_OF_FIN: Final = 1 << 23  # ... rcv_ack_of_fin
+D_RST: Final = 1 << 24  # ... rcv_rst
+D_END: Final = 1 << 25  # ... an end by timer or ICMP
+DOUBTS: Final = D_SYNACK | D_ACK_OF_SYN | D_FIN | D_ACK_OF_FIN | D_RST | D_END
+F_CALM: Final = 1 << 28  # ESTABLISHED, no doubt open, nothing pending: plain segments need no inference
+
+# --- inference rules that can be switched off, for ablation (Options.without_rules) ------------------------
+RULE_RETRACT_SYNACK: Final = 1
+RULE_STICKY: Final = 2
+RULE_SYNACK_EXPIRY: Final = 4
+RULE_STATELESS: Final = 8
+RULE_GIVE_UP: Final = 16
+RULE_TIME_WAIT: Final = 32
+RULE_CLOSING: Final = 64
+RULE_FIN_LOST: Final = 128
+RULE_FIN_CONTIGUOUS: Final = 256
+RULE_FIN_INSERT: Final = 512
+RULE_LAST_ACK_LOST: Final = 1024
+RULE_RST_WINDOW: Final = 2048
+RULE_RST_RETRACT: Final = 4096
+RULE_RST_FORGED: Final = 8192
+RULE_NEVER_ESTABLISHED: Final = 16384
+RULE_CHALLENGE: Final = 32768
+RULE_ICMP: Final = 65536
+RULE_ALIVE: Final = 131072
+
+RULES: Final[dict[str, int]] = {
+    "retract_synack": RULE_RETRACT_SYNACK,
+    "sticky": RULE_STICKY,
+    "synack_expiry": RULE_SYNACK_EXPIRY,
+    "stateless": RULE_STATELESS,
+    "give_up": RULE_GIVE_UP,
+    "time_wait": RULE_TIME_WAIT,
+    "closing": RULE_CLOSING,
+    "fin_lost": RULE_FIN_LOST,
+    "fin_contiguous": RULE_FIN_CONTIGUOUS,
+    "fin_insert": RULE_FIN_INSERT,
+    "last_ack_lost": RULE_LAST_ACK_LOST,
+    "rst_window": RULE_RST_WINDOW,
+    "rst_retract": RULE_RST_RETRACT,
+    "rst_forged": RULE_RST_FORGED,
+    "never_established": RULE_NEVER_ESTABLISHED,
+    "challenge": RULE_CHALLENGE,
+    "icmp": RULE_ICMP,
+    "alive": RULE_ALIVE,
+}
+"""Rules of the inference by name; what each gains is measured in tests/tcp/test_kernel_truth.py."""
+
+TRAIT_SCALE: Final = 16  # bits 16..19: window scale; bits 0..15: MSS
+TRAIT_HAS_MSS: Final = 1 << 20
+TRAIT_HAS_SCALE: Final = 1 << 21
+TRAIT_SACK: Final = 1 << 22
+TRAIT_TIMESTAMPS: Final = 1 << 23
+TRAIT_FAST_OPEN: Final = 1 << 24
+TRAIT_ECN: Final = 1 << 25  # ECN-setup SYN or SYN-ACK (RFC 3168 6.1.1)
+TRAIT_SYN: Final = 1 << 26  # its SYN or SYN-ACK was captured
+
+# --- the table of streams: key and first segment --------------------------------------------------------
+STREAM_STRIDE: Final = 17
+S_SRC: Final = 0  # 0, 1: address of the first segment's sender, two cells of 64 bits (IPv4: the second)
+S_DST: Final = 2  # 2, 3: receiver's
+S_PORTS: Final = 4  # version << 32 | source port << 16 | destination port
+S_TIME: Final = 5
+S_FRAME: Final = 6
+S_SEQ: Final = 7
+S_ACK: Final = 8
+S_FLAGS: Final = 9  # flags | window << 16 | TTL << 32 | IP identification << 40
+S_LENGTH: Final = 10  # payload | frame's wire length << 32
+S_OPTIONS: Final = 11  # HAS_ bits | ENCAP_ bits << 32
+S_TS: Final = 12  # 12, 13: timestamp value, echo
+S_MSS: Final = 14  # MSS | window scale << 16
+S_FLOW: Final = 15  # row in `flows` + 1; 0: only this one segment so far
+S_PREVIOUS: Final = 16  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+
+# --- array g: counters, settings, the machine --------------------------------------------------------------
+G_STREAMS: Final = 0
+G_FLOWS: Final = 1
+G_LOG: Final = 2
+G_EVENTS: Final = 3
+G_MASK: Final = 4  # slots - 1 of the hash table
+G_TIME_WAIT: Final = 5  # ns
+G_SYNACK_FIRST: Final = 6  # ns until the first repeat of a SYN-ACK
+G_RULES_OFF: Final = 7  # RULE_ bits switched off
+G_ZERO_WINDOW: Final = 8  # ns
+G_FIN_TIMEOUT: Final = 9  # ns in FIN-WAIT-2 of a closed socket
+G_SEGMENTS: Final = 10
+G_QUOTED: Final = 11
+G_QUOTED_LOST: Final = 12  # quotations of flows that were not captured
+G_NOW: Final = 13  # latest time seen
+G_DUPLICATES: Final = 14  # duplicate frames
+G_DUPLICATE_NS: Final = 15  # a copy of a frame comes within this time
+G_SECRET: Final = 16  # 16..26: random odd numbers of the keyed hash
+G_TABLE: Final = 32  # the state machine: states.transition_array()
+G_SIZE: Final = 256
+
+# --- marks: what each segment of a batch was, written by `track` -----------------------------------------------
+MARK_STRIDE: Final = 2
+M_STREAM: Final = 0  # stream << 1 | 1 if sent by the server; -1: a quotation without flow
+M_MARKS: Final = 1  # MARK_ bits
 
 # --- marks of one segment (what analysis.py says about it, beside Wireshark's name) -----------------------
 MARK_RETRANSMISSION: Final = 1

@@ -33,7 +33,8 @@ DUPLICATE_NS = 500_000
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment as a test writes it.  scale None: no window scale option; ts None: no timestamps option."""
+    """One segment as a test writes it.  scale None: no window scale option; ts None: no timestamps option
+    (echo is its second number)."""
 
     time_ns: int
     src: tuple[str, int]
@@ -45,6 +46,7 @@ class Segment:
     length: int = 0
     scale: int | None = None
     ts: int | None = None
+    echo: int = 0
     ip_id: int = 0
 
 
@@ -138,7 +140,7 @@ class Conversations:
             row[seg.SCALE] = min(segment.scale, 14)
         if segment.ts is not None:
             row[seg.OPTIONS] |= seg.HAS_TIMESTAMPS
-            row[seg.TS_VALUE] = segment.ts
+            row[seg.TS_VALUE], row[seg.TS_ECHO] = segment.ts, segment.echo
 
 
 # --- the table of what Wireshark says about the corpus --------------------------------------------------
@@ -214,7 +216,7 @@ def packet(segment: Segment) -> bytes:
     """The segment as an IPv4 packet with zeros for payload; addresses must be IPv4."""
     options = b"" if segment.scale is None else bytes((3, 3, segment.scale, 1))
     if segment.ts is not None:
-        options += struct.pack(">BBBBII", 1, 1, 8, 10, segment.ts, 0)
+        options += struct.pack(">BBBBII", 1, 1, 8, 10, segment.ts, segment.echo)
     offset = (20 + len(options)) // 4 << 12
     header = struct.pack(
         ">HHIIHHHH",

@@ -291,6 +291,20 @@ def test_duplicate_acks_of_a_stack_without_identification_are_no_copies() -> Non
     assert marks_of(life(*HANDSHAKE, *told), duplicate_ns=MS)[-1] == MARK_DUPLICATE_ACK
 
 
+def test_acks_of_late_retransmissions_echo_other_timestamps() -> None:
+    told = [(30, "a", 1, 1, "PA", 100), (330, "a", 1, 1, "PA", 100), (800, "b", 1, 101, "A", 0, {"ts": 5, "echo": 30})]
+    told += [(800.2, "b", 1, 101, "A", 0, {"ts": 5, "echo": 330})]
+    assert marks_of(life(*HANDSHAKE, *told), duplicate_ns=MS)[-1] == MARK_DUPLICATE_ACK
+
+
+def test_resets_and_constant_identifications_are_no_copies() -> None:
+    resets = [(30, "a", 1, 1, "RA", 0), (30.1, "a", 1, 1, "RA", 0)]
+    assert marks_of(life(*HANDSHAKE, *resets), duplicate_ns=MS)[-1] == 0
+    constant = {"ip_id": 1}
+    told = [(0, "a", 0, 0, "S", 0, constant), (0.3, "a", 0, 0, "R", 0, constant)]
+    assert marks_of(life(*told), duplicate_ns=MS) == [0, 0]
+
+
 # --- streams and completeness ------------------------------------------------------------------------------
 
 

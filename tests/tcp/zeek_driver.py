@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import shutil
 import subprocess
 from collections import defaultdict
 from functools import lru_cache
@@ -91,8 +92,8 @@ def run(capture: str, *, ignore_checksums: bool, short_way: bool = True) -> list
         x, y = flow + layout.CLIENT, flow + layout.SERVER
         if not forth:
             x, y = y, x
-        if not (short_way and zeek.zeek_is_plain(table, x, y, columns, s)):
-            zeek.zeek_segment(table, flow, x, y, columns, s, int(forth))
+        if not (short_way and zeek.zeek_is_plain(table, x, y, columns, s * seg.STRIDE)):
+            zeek.zeek_segment(table, flow, x, y, columns, s * seg.STRIDE, int(forth))
     return [outcome(table, number * layout.FLOW_STRIDE, first[name]) for name, number in streams.items()]
 
 
@@ -113,3 +114,8 @@ def outcome(table: memoryview, flow: int, begin: dict[str, str]) -> dict[str, ob
         "history": history,
         "over": bool(zeek.zeek_is_over(table, flow)),
     }
+
+
+def available() -> bool:
+    """Whether the public captures and tshark are there."""
+    return (CORPUS / "zeek_conn_truth.csv").is_file() and shutil.which("tshark") is not None

@@ -1,0 +1,187 @@
+"""Closing: what FINs and their acknowledgments say about both endpoints.
+
+Sources: RFC 9293 3.6 and 3.10.7; RFC 2883 (D-SACK); what Linux does was measured.
+"""
+
+from __future__ import annotations
+
+from observer.kernels import Int64s, kernel
+from observer.segments import (
+    ACK,
+    FIN,
+    FLAGS,
+    FRAME,
+    HAS_SACK,
+    LENGTH,
+    OPTIONS,
+    SACK_RIGHT,
+    SEQ,
+    TIME,
+)
+from observer.tcp.events import RETRACTION, SIMULTANEOUS_CLOSE, note
+from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
+from observer.tcp.layout import (
+    D_ACK_OF_FIN,
+    D_FIN,
+    E_CANDIDATE_FRAME,
+    E_CANDIDATE_TIME,
+    E_CONTIGUOUS,
+    E_DATA_FRAME,
+    E_DATA_TIME,
+    E_END_TIME,
+    E_FIN,
+    E_FLAGS,
+    E_STATE,
+    F_CANDIDATE,
+    F_FIN,
+    G_RULES_OFF,
+    RULE_CLOSING,
+    RULE_FIN_CONTIGUOUS,
+    RULE_FIN_INSERT,
+    RULE_FIN_LOST,
+    RULE_LAST_ACK_LOST,
+)
+from observer.tcp.sequence import add, ge, gt
+from observer.tcp.states import (
+    ACKNOWLEDGED,
+    ASSUMED,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    RCV_ACK_OF_FIN,
+    RCV_FIN,
+    SENT,
+    SND_FIN,
+    SYN_RECEIVED,
+    TIME_WAIT,
+)
+from observer.tcp.timers import round_trip
+
+
+@kernel
+def covers_fin(flows: Int64s, y: int, ack: int) -> bool:
+    """Whether an acknowledgment covers y's FIN."""
+    return flows[y + E_FLAGS] & F_FIN != 0 and gt(ack, flows[y + E_FIN])
+
+
+@kernel
+def is_duplicate_sack(rows: Int64s, s: int) -> bool:
+    """Whether the first SACK block tells of octets received twice (RFC 2883: it lies below the acknowledgment)."""
+    return rows[s + OPTIONS] & HAS_SACK != 0 and ge(rows[s + ACK], rows[s + SACK_RIGHT])
+
+
+@kernel
+def waits_for_fin(state: int) -> bool:
+    return state in (ESTABLISHED, SYN_RECEIVED, FIN_WAIT_1, FIN_WAIT_2)
+
+
+@kernel
+def ack_proves(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int
+) -> int:
+    """y has sent FIN; x's acknowledgment says whether x had received it."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    if covers_fin(flows, y, rows[s + ACK]):
+        fin_received(flows, log, g, x, y, rows, s)
+    elif flows[x + E_FLAGS] & D_FIN:
+        at = find(flows, log, x, RCV_FIN)
+        passed = log[(at - 1) * LOG_STRIDE + LOG_TIME] if at else time
+        own_fin = rows[s + FLAGS] & FIN
+        if own_fin and flows[x + E_FLAGS] & F_FIN == 0:
+            if not g[G_RULES_OFF] & RULE_CLOSING:
+                crossed_fins(flows, log, events, g, flow, x, rows, s)
+        elif time > passed + round_trip(flows, flow) and not g[G_RULES_OFF] & RULE_FIN_LOST:
+            retract(flows, log, g, x, RCV_FIN, frame)
+            note(flows, events, g, flow, x, RETRACTION, RCV_FIN, time, frame)
+    return 0
+
+
+@kernel
+def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
+    """x acknowledges y's FIN, so it has received it: at which instant?"""
+    frame = rows[s + FRAME]
+    if flows[x + E_FLAGS] & D_FIN:
+        moved = flows[x + E_FLAGS] & F_CANDIDATE and not is_duplicate_sack(rows, s)
+        if moved and not g[G_RULES_OFF] & RULE_FIN_INSERT:
+            # y repeated its FIN before x acknowledged it, and x did not get it twice: the first was lost
+            retract(flows, log, g, x, RCV_FIN, frame)
+            insert(flows, log, g, x, RCV_FIN, ACKNOWLEDGED,
+                   flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], frame)  # fmt: skip
+            enter_time_wait(flows, x, flows[x + E_CANDIDATE_TIME])
+        else:
+            prove(flows, log, x, RCV_FIN, frame)
+    elif waits_for_fin(flows[x + E_STATE]) and not g[G_RULES_OFF] & RULE_FIN_INSERT:
+        # What let x take the FIN is the last of y's segments that carried anything.
+        insert(flows, log, g, x, RCV_FIN, ACKNOWLEDGED, flows[y + E_DATA_TIME], flows[y + E_DATA_FRAME], frame)
+        enter_time_wait(flows, x, flows[y + E_DATA_TIME])
+    return 0
+
+
+@kernel
+def enter_time_wait(flows: Int64s, x: int, time: int) -> int:
+    """Start the 2 MSL timer if x has just come to TIME-WAIT."""
+    if flows[x + E_STATE] == TIME_WAIT:
+        flows[x + E_END_TIME] = time
+    return 0
+
+
+@kernel
+def crossed_fins(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, rows: Int64s, s: int
+) -> int:
+    """x sends its FIN without acknowledging y's: it had not received it.  Both go through CLOSING to TIME-WAIT."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    retract(flows, log, g, x, RCV_FIN, frame)
+    append(flows, log, g, x, SND_FIN, SENT, time, frame)
+    append(flows, log, g, x, RCV_FIN, ASSUMED, time, frame)
+    note(flows, events, g, flow, x, SIMULTANEOUS_CLOSE, 0, time, frame)
+    return 0
+
+
+@kernel
+def fin_sent(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int
+) -> int:
+    """x sends FIN: the first time, or again."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    fin = add(rows[s + SEQ], rows[s + LENGTH])
+    if not flows[x + E_FLAGS] & F_FIN:
+        flows[x + E_FLAGS] |= F_FIN
+        flows[x + E_FIN] = fin
+        append(flows, log, g, x, SND_FIN, SENT, time, frame)
+        return 0
+    if flows[x + E_FLAGS] & D_ACK_OF_FIN:
+        at = find(flows, log, x, RCV_ACK_OF_FIN)
+        if (
+            at
+            and time > log[(at - 1) * LOG_STRIDE + LOG_TIME] + round_trip(flows, flow)
+            and not g[G_RULES_OFF] & RULE_LAST_ACK_LOST
+        ):
+            # it repeats its FIN: the acknowledgment that passed the tap never arrived
+            retract(flows, log, g, x, RCV_ACK_OF_FIN, frame)
+            note(flows, events, g, flow, x, RETRACTION, RCV_ACK_OF_FIN, time, frame)
+    if flows[y + E_FLAGS] & D_FIN and not flows[y + E_FLAGS] & F_CANDIDATE:
+        flows[y + E_CANDIDATE_TIME] = time
+        flows[y + E_CANDIDATE_FRAME] = frame
+        flows[y + E_FLAGS] |= F_CANDIDATE
+    return 0
+
+
+@kernel
+def fin_towards(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, time: int, frame: int) -> int:
+    """x's FIN (or what was missing before it) passes towards y: y receives it if no octet before it is missing."""
+    whole = gt(flows[x + E_CONTIGUOUS], flows[x + E_FIN]) or g[G_RULES_OFF] & RULE_FIN_CONTIGUOUS
+    if whole and waits_for_fin(flows[y + E_STATE]) and find(flows, log, y, RCV_FIN) == 0:
+        append(flows, log, g, y, RCV_FIN, ASSUMED, time, frame)
+        flows[y + E_FLAGS] &= ~F_CANDIDATE
+        enter_time_wait(flows, y, time)
+    return 0
+
+
+@kernel
+def ack_of_fin_towards(flows: Int64s, log: Int64s, g: Int64s, y: int, ack: int, time: int, frame: int) -> int:
+    """An acknowledgment of y's FIN passes towards y."""
+    if covers_fin(flows, y, ack) and append(flows, log, g, y, RCV_ACK_OF_FIN, ASSUMED, time, frame):
+        enter_time_wait(flows, y, time)
+    return 0
+

@@ -1,0 +1,292 @@
+"""Finding a segment's flow: a keyed hash table over the streams, and what a stream remembers of its first segment.
+
+A stream that has only its first segment (a SYN of a flood, say) is one row of `streams`; the flow row with its two
+endpoints is made when a second segment comes, by playing the first one again from that row.
+
+The hash is multilinear with random 64-bit multipliers drawn for each run, so addresses cannot be chosen to collide.
+Sources: Lemire and Kaser, "Strongly universal string hashing is fast" (2014); stream boundaries as Wireshark has them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from observer.kernels import Int64s, entry, kernel
+from observer.segments import (
+    ACK,
+    ACK_FLAG,
+    DST,
+    DST_PORT,
+    ENCAPSULATION,
+    FLAGS,
+    FRAME,
+    HAS_SACK,
+    HAS_SACK2,
+    IP_ID,
+    KIND,
+    KIND_SEGMENT,
+    LENGTH,
+    MSS,
+    OPTIONS,
+    SCALE,
+    SEQ,
+    SRC,
+    SRC_PORT,
+    SYN,
+    TIME,
+    TS_ECHO,
+    TS_VALUE,
+    TTL,
+    VERSION,
+    WINDOW,
+    WIRE_LENGTH,
+)
+from observer.tcp.layout import (
+    CLIENT,
+    E_FLAGS,
+    E_STATE,
+    F_UNKNOWN_START,
+    FLOW_FLAGS,
+    FLOW_INFERRED,
+    FLOW_STRIDE,
+    FLOW_SWAPPED,
+    G_FLOWS,
+    G_MASK,
+    G_SECRET,
+    G_STREAMS,
+    PREVIOUS,
+    S_ACK,
+    S_DST,
+    S_FLAGS,
+    S_FLOW,
+    S_FRAME,
+    S_LENGTH,
+    S_MSS,
+    S_OPTIONS,
+    S_PORTS,
+    S_PREVIOUS,
+    S_SEQ,
+    S_SRC,
+    S_TIME,
+    S_TS,
+    SERVER,
+    STREAM,
+    STREAM_STRIDE,
+)
+from observer.tcp.sequence import add
+from observer.tcp.states import UNKNOWN
+
+MASK: Final = 0xFFFFFFFF
+TAG: Final = 0x7FFFFFFF  # 31 bits of the hash stand beside the stream's number in a slot
+HALF: Final = 0x80000000
+
+
+@kernel
+def pack(high: int, low: int) -> int:
+    """Two 32-bit words as one signed 64-bit cell."""
+    return ((high ^ HALF) - HALF) << 32 | low
+
+
+@kernel
+def hash_of(g: Int64s, a0: int, a1: int, b0: int, b1: int, ports: int) -> int:
+    """31 bits from the two ends of a connection, in either order the same.
+
+    (a0, a1) and (b0, b1) are addresses as two cells each, ports is ``port of a << 16 | port of b`` with the version above.
+    """
+    a_port, b_port = ports >> 16 & 0xFFFF, ports & 0xFFFF
+    if a0 > b0 or (a0 == b0 and (a1 > b1 or (a1 == b1 and a_port > b_port))):
+        a0, b0 = b0, a0
+        a1, b1 = b1, a1
+        a_port, b_port = b_port, a_port
+    # Products wrap modulo 2**64; bits 32..62 of the sum are the same for unbounded ints.
+    total = g[G_SECRET] + g[G_SECRET + 1] * (a1 & MASK) + g[G_SECRET + 2] * (b1 & MASK)
+    total += g[G_SECRET + 3] * (a_port << 16 | b_port)
+    if ports >> 32 == 6:
+        total += g[G_SECRET + 4] * (a1 >> 32 & MASK) + g[G_SECRET + 5] * (b1 >> 32 & MASK)
+        total += g[G_SECRET + 6] * (a0 & MASK) + g[G_SECRET + 7] * (b0 & MASK)
+        total += g[G_SECRET + 8] * (a0 >> 32 & MASK) + g[G_SECRET + 9] * (b0 >> 32 & MASK)
+    return total >> 32 & TAG
+
+
+@kernel
+def find_stream(streams: Int64s, slots: Int64s, g: Int64s, rows: Int64s, s: int) -> int:
+    """Slot of the latest stream between the segment's two ends, or of the free slot where it belongs.
+
+    A slot holds ``tag << 32 | stream + 1``; 0 is free.
+    """
+    a0, a1 = pack(rows[s + SRC], rows[s + SRC + 1]), pack(rows[s + SRC + 2], rows[s + SRC + 3])
+    b0, b1 = pack(rows[s + DST], rows[s + DST + 1]), pack(rows[s + DST + 2], rows[s + DST + 3])
+    version = rows[s + VERSION] << 32
+    ports = version | rows[s + SRC_PORT] << 16 | rows[s + DST_PORT]
+    other = version | rows[s + DST_PORT] << 16 | rows[s + SRC_PORT]
+    tag = hash_of(g, a0, a1, b0, b1, ports)
+    at = tag & g[G_MASK]
+    while slots[at]:
+        if slots[at] >> 32 == tag:
+            r = ((slots[at] & MASK) - 1) * STREAM_STRIDE
+            kept = streams[r + S_PORTS]
+            if kept == ports and streams[r + S_SRC + 1] == a1 and streams[r + S_DST + 1] == b1:
+                if streams[r + S_SRC] == a0 and streams[r + S_DST] == b0:
+                    return at
+            if kept == other and streams[r + S_SRC + 1] == b1 and streams[r + S_DST + 1] == a1:
+                if streams[r + S_SRC] == b0 and streams[r + S_DST] == a0:
+                    return at
+        at = (at + 1) & g[G_MASK]
+    return at
+
+
+@kernel
+def tag_of(g: Int64s, rows: Int64s, s: int) -> int:
+    """The hash of a segment's ends."""
+    return hash_of(
+        g,
+        pack(rows[s + SRC], rows[s + SRC + 1]),
+        pack(rows[s + SRC + 2], rows[s + SRC + 3]),
+        pack(rows[s + DST], rows[s + DST + 1]),
+        pack(rows[s + DST + 2], rows[s + DST + 3]),
+        rows[s + VERSION] << 32 | rows[s + SRC_PORT] << 16 | rows[s + DST_PORT],
+    )
+
+
+@kernel
+def new_stream(streams: Int64s, slots: Int64s, g: Int64s, at: int, rows: Int64s, s: int) -> int:
+    """Open a stream with this segment, in slot `at` (free, or the incarnation before); returns its number."""
+    stream = g[G_STREAMS]
+    g[G_STREAMS] = stream + 1
+    r = stream * STREAM_STRIDE
+    streams[r + S_SRC] = pack(rows[s + SRC], rows[s + SRC + 1])
+    streams[r + S_SRC + 1] = pack(rows[s + SRC + 2], rows[s + SRC + 3])
+    streams[r + S_DST] = pack(rows[s + DST], rows[s + DST + 1])
+    streams[r + S_DST + 1] = pack(rows[s + DST + 2], rows[s + DST + 3])
+    streams[r + S_PORTS] = rows[s + VERSION] << 32 | rows[s + SRC_PORT] << 16 | rows[s + DST_PORT]
+    streams[r + S_TIME] = rows[s + TIME]
+    streams[r + S_FRAME] = rows[s + FRAME]
+    streams[r + S_SEQ] = rows[s + SEQ]
+    streams[r + S_ACK] = rows[s + ACK]
+    flags, ttl = rows[s + FLAGS] & 0xFFFF, rows[s + TTL] & 0xFF
+    streams[r + S_FLAGS] = flags | rows[s + WINDOW] << 16 | ttl << 32 | (rows[s + IP_ID] & 0xFFFF) << 40
+    streams[r + S_LENGTH] = rows[s + LENGTH] | (rows[s + WIRE_LENGTH] & 0x7FFFFFFF) << 32
+    # SACK edges are not kept: on a stream's very first segment they tell nothing
+    streams[r + S_OPTIONS] = rows[s + OPTIONS] & ~(HAS_SACK | HAS_SACK2) | rows[s + ENCAPSULATION] << 32
+    streams[r + S_TS] = rows[s + TS_VALUE]
+    streams[r + S_TS + 1] = rows[s + TS_ECHO]
+    streams[r + S_MSS] = (rows[s + MSS] & 0xFFFF) | (rows[s + SCALE] & 0xFF) << 16
+    streams[r + S_FLOW] = 0
+    streams[r + S_PREVIOUS] = slots[at] & MASK
+    tag = slots[at] >> 32 if slots[at] else tag_of(g, rows, s)
+    slots[at] = tag << 32 | (stream + 1)
+    return stream
+
+
+@kernel
+def recall(streams: Int64s, stream: int, rows: Int64s, s: int) -> int:
+    """Write a stream's first segment back into a segment row."""
+    r = stream * STREAM_STRIDE
+    rows[s + TIME] = streams[r + S_TIME]
+    rows[s + FRAME] = streams[r + S_FRAME]
+    rows[s + KIND] = KIND_SEGMENT
+    rows[s + VERSION] = streams[r + S_PORTS] >> 32
+    rows[s + SRC_PORT] = streams[r + S_PORTS] >> 16 & 0xFFFF
+    rows[s + DST_PORT] = streams[r + S_PORTS] & 0xFFFF
+    rows[s + SEQ] = streams[r + S_SEQ]
+    rows[s + ACK] = streams[r + S_ACK]
+    rows[s + FLAGS] = streams[r + S_FLAGS] & 0xFFFF
+    rows[s + WINDOW] = streams[r + S_FLAGS] >> 16 & 0xFFFF
+    rows[s + TTL] = streams[r + S_FLAGS] >> 32 & 0xFF
+    rows[s + IP_ID] = streams[r + S_FLAGS] >> 40 & 0xFFFF
+    rows[s + LENGTH] = streams[r + S_LENGTH] & MASK
+    rows[s + WIRE_LENGTH] = streams[r + S_LENGTH] >> 32
+    rows[s + OPTIONS] = streams[r + S_OPTIONS] & MASK
+    rows[s + ENCAPSULATION] = streams[r + S_OPTIONS] >> 32
+    rows[s + TS_VALUE] = streams[r + S_TS]
+    rows[s + TS_ECHO] = streams[r + S_TS + 1]
+    rows[s + MSS] = streams[r + S_MSS] & 0xFFFF
+    rows[s + SCALE] = streams[r + S_MSS] >> 16 & 0xFF
+    return 0
+
+
+@kernel
+def role_flags(flags: int, source_port: int, destination_port: int) -> int:
+    """FLOW_SWAPPED if the sender of a stream's first segment is the server, FLOW_INFERRED if that is only inferred.
+
+    Without a SYN the lower port is taken for the listener's: the same for all connections of a listener, as
+    ephemeral ports are above registered ones (RFC 6335 6).
+    """
+    if flags & SYN:
+        return FLOW_SWAPPED if flags & ACK_FLAG else 0
+    if source_port < destination_port:
+        return FLOW_SWAPPED | FLOW_INFERRED
+    return FLOW_INFERRED
+
+
+@kernel
+def new_flow(streams: Int64s, flows: Int64s, g: Int64s, stream: int) -> int:
+    """Make the flow row of a stream, with both endpoints where its first segment leaves them; returns its first cell."""
+    number = g[G_FLOWS]
+    g[G_FLOWS] = number + 1
+    streams[stream * STREAM_STRIDE + S_FLOW] = number + 1
+    flow = number * FLOW_STRIDE
+    blank_flow(streams, flows, flow, stream)
+    return flow
+
+
+@kernel
+def blank_flow(streams: Int64s, flows: Int64s, flow: int, stream: int) -> int:
+    """Fill a flow row for a stream of which nothing was analysed yet."""
+    for i in range(FLOW_STRIDE):
+        flows[flow + i] = 0
+    r = stream * STREAM_STRIDE
+    flags = streams[r + S_FLAGS] & 0xFFFF
+    ports = streams[r + S_PORTS]
+    flows[flow + STREAM] = stream
+    flows[flow + PREVIOUS] = streams[r + S_PREVIOUS]
+    flows[flow + FLOW_FLAGS] = role_flags(flags, ports >> 16 & 0xFFFF, ports & 0xFFFF)
+    if flags & (SYN | ACK_FLAG) != SYN:
+        flows[flow + CLIENT + E_STATE] = UNKNOWN
+        flows[flow + CLIENT + E_FLAGS] = F_UNKNOWN_START
+        if not flags & SYN:
+            flows[flow + SERVER + E_STATE] = UNKNOWN
+            flows[flow + SERVER + E_FLAGS] = F_UNKNOWN_START
+    return 0
+
+
+@kernel
+def stub_opens(streams: Int64s, stream: int, same_sender: int, flags: int, seq: int) -> int:
+    """Whether a SYN opens a new stream although the latest one has only its first segment.
+
+    As `analysis.opens_stream`: the sender's base number must be known and differ.
+    """
+    if flags & (SYN | ACK_FLAG) != SYN:
+        return 0
+    r = stream * STREAM_STRIDE
+    first = streams[r + S_FLAGS] & 0xFFFF
+    if same_sender:
+        base = streams[r + S_SEQ] if first & SYN else add(streams[r + S_SEQ], -1)
+        return 1 if base != seq else 0
+    return 1 if first & ACK_FLAG and add(streams[r + S_ACK], -1) != seq else 0
+
+
+@kernel
+def old_roles_equal(streams: Int64s, flows: Int64s, flow: int, before: int) -> bool:
+    """Whether client and server are the same ends in both incarnations' rows."""
+    new, old = flows[flow] * STREAM_STRIDE, flows[before] * STREAM_STRIDE
+    same_first = (
+        streams[new + S_PORTS] == streams[old + S_PORTS]
+        and streams[new + S_SRC + 1] == streams[old + S_SRC + 1]
+        and streams[new + S_SRC] == streams[old + S_SRC]
+    )
+    swapped = (flows[flow + FLOW_FLAGS] ^ flows[before + FLOW_FLAGS]) & FLOW_SWAPPED
+    return same_first == (swapped == 0)
+
+
+@entry
+def rehash(old: Int64s, new: Int64s) -> int:
+    """Move all streams from one hash table to a larger, empty one."""
+    mask = len(new) - 1
+    for i in range(len(old)):
+        if old[i]:
+            at = (old[i] >> 32) & mask
+            while new[at]:
+                at = (at + 1) & mask
+            new[at] = old[i]
+    return 0

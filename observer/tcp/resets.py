@@ -1,0 +1,206 @@
+"""Resets and ICMP errors: who closed, and whether the other side can have accepted it.
+
+Sources: RFC 9293 3.5.2 and 3.5.3; RFC 5961 3 and 4; RFC 1122 4.2.3.9; fingerprints measured on Linux.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from observer.kernels import Int64s, kernel
+from observer.segments import ACK, ACK_FLAG, FLAGS, FRAME, SEQ, TIME, TTL
+from observer.tcp.events import REFUSED, RESET, RESET_FORGED, RESET_IGNORED, RETRACTION, note
+from observer.tcp.evidence import append, prove, retract
+from observer.tcp.flowtable import old_roles_equal
+from observer.tcp.layout import (
+    A_ACK,
+    CLIENT,
+    D_ACK_OF_SYN,
+    D_SYNACK,
+    E_ACKED,
+    E_END_TIME,
+    E_FLAGS,
+    E_ISS,
+    E_SND_MAX,
+    E_STATE,
+    E_TTL,
+    F_ACKED,
+    F_CHALLENGED,
+    F_FORGED,
+    F_ISS,
+    F_OTHER,
+    F_RST,
+    F_SND,
+    F_SYN,
+    F_SYNACK,
+    FLOW_STRIDE,
+    G_FIN_TIMEOUT,
+    G_RULES_OFF,
+    PREVIOUS,
+    RULE_CHALLENGE,
+    RULE_NEVER_ESTABLISHED,
+    RULE_RST_FORGED,
+    RULE_RST_WINDOW,
+    S_FLOW,
+    SERVER,
+    STREAM_STRIDE,
+)
+from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, find
+from observer.tcp.sequence import add, ge, gt, le
+from observer.tcp.states import (
+    ASSUMED,
+    CLOSED,
+    EXPIRE,
+    FIN_WAIT_2,
+    RCV_ACK_OF_FIN,
+    RCV_ACK_OF_SYN,
+    RCV_RST,
+    RCV_SYNACK,
+    SENT,
+    SND_RST,
+    SYN_SENT,
+    TIMER,
+    UNKNOWN,
+)
+
+BASELINE: Final = 3  # segments in a row with the same TTL before another TTL means anything (measured)
+
+
+@kernel
+def is_forged(flows: Int64s, g: Int64s, x: int, rows: Int64s, s: int) -> int:
+    """How far the RST's TTL is from what x's segments always had; 0: not at all, or nothing is known."""
+    kept = flows[x + E_TTL]
+    if kept & 0xFF < BASELINE or g[G_RULES_OFF] & RULE_RST_FORGED:
+        return 0
+    return rows[s + TTL] - (kept >> 8)
+
+
+@kernel
+def reset(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, streams: Int64s, flow: int, x: int, y: int,
+    rows: Int64s, s: int,
+) -> int:  # fmt: skip
+    """A RST from x to y: the sender's side, then the receiver's."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    bare = rows[s + FLAGS] & ACK_FLAG == 0
+    forged = is_forged(flows, g, x, rows, s)
+    if bare and flows[x + E_STATE] == SYN_SENT and answers_challenge(flows, g, flow, y, rows[s + SEQ]):
+        # RFC 9293 3.5.1, figure 9: the opener resets what is left of the old incarnation and keeps opening
+        old = previous_flow(flows, streams, flow)
+        if old >= 0:
+            same = old_roles_equal(streams, flows, flow, old)
+            y_old = old + (y - flow) if same else old + CLIENT + SERVER - (y - flow)
+            append(flows, log, g, y_old, RCV_RST, ASSUMED, time, frame)
+        return 0
+    note(flows, events, g, flow, x, RESET, 0 if bare else 1, time, frame)
+    if forged:
+        note(flows, events, g, flow, x, RESET_FORGED, forged, time, frame)
+        flows[x + E_FLAGS] |= F_FORGED
+    else:
+        reset_sent(flows, log, events, g, flow, x, y, rows, s)
+    reset_towards(flows, log, events, g, flow, x, y, rows, s)
+    return 0
+
+
+@kernel
+def answers_challenge(flows: Int64s, g: Int64s, flow: int, y: int, seq: int) -> bool:
+    """Whether a bare RST with this number answers an ACK that y sent with an old incarnation's numbers."""
+    unopened = flows[y + E_FLAGS] & (F_SYN | F_SYNACK | F_CHALLENGED) == F_CHALLENGED
+    return unopened and seq == flows[y + A_ACK] and g[G_RULES_OFF] & RULE_CHALLENGE == 0
+
+
+@kernel
+def previous_flow(flows: Int64s, streams: Int64s, flow: int) -> int:
+    """First cell of the flow of the incarnation before on this 4-tuple; -1: none, or only one segment of it was seen."""
+    stream = flows[flow + PREVIOUS]
+    if not stream:
+        return -1
+    old = streams[(stream - 1) * STREAM_STRIDE + S_FLOW]
+    return (old - 1) * FLOW_STRIDE if old else -1
+
+
+@kernel
+def reset_sent(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int
+) -> int:
+    """x resets: it has no connection from here on, and for some RSTs it never had one."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    flags = flows[x + E_FLAGS]
+    bare = rows[s + FLAGS] & ACK_FLAG == 0
+    if flags & D_SYNACK and not flags & F_OTHER:
+        if bare and not g[G_RULES_OFF] & RULE_NEVER_ESTABLISHED:
+            # a bare RST answers the SYN-ACK: nobody waited for it (half-open scan, cancelled connect())
+            retract(flows, log, g, x, RCV_SYNACK, frame)
+            note(flows, events, g, flow, x, RETRACTION, RCV_SYNACK, time, frame)
+        elif not bare:
+            prove(flows, log, x, RCV_SYNACK, frame)
+    if flags & D_ACK_OF_SYN and flags & F_SYNACK and not flags & F_OTHER:
+        if bare and not g[G_RULES_OFF] & RULE_NEVER_ESTABLISHED:
+            # a server that only ever sent SYN-ACKs, then a RST from no socket: it never had a connection
+            retract(flows, log, g, x, RCV_ACK_OF_SYN, frame)
+            note(flows, events, g, flow, x, RETRACTION, RCV_ACK_OF_SYN, time, frame)
+        elif not bare:
+            prove(flows, log, x, RCV_ACK_OF_SYN, frame)
+    if flows[x + E_STATE] == FIN_WAIT_2 and bare:
+        expired_fin_wait(flows, log, g, x, time)
+    if flows[x + E_STATE] == CLOSED and flows[y + E_STATE] == SYN_SENT:
+        note(flows, events, g, flow, x, REFUSED, 0, time, frame)
+    if flows[x + E_STATE] != UNKNOWN:
+        append(flows, log, g, x, SND_RST, SENT, time, frame)
+    flows[x + E_FLAGS] |= F_RST
+    return 0
+
+
+@kernel
+def expired_fin_wait(flows: Int64s, log: Int64s, g: Int64s, x: int, time: int) -> int:
+    """A bare RST from FIN-WAIT-2 long after it was entered: the socket had been closed and its timer had run out."""
+    at = find(flows, log, x, RCV_ACK_OF_FIN)
+    if at:
+        due = log[(at - 1) * LOG_STRIDE + LOG_TIME] + g[G_FIN_TIMEOUT]
+        if time > due:
+            append(flows, log, g, x, EXPIRE, TIMER, due, log[(at - 1) * LOG_STRIDE + 1])
+    return 0
+
+
+@kernel
+def is_acceptable(flows: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> bool:
+    """Whether y can have accepted x's RST (RFC 5961 3.2: its number is RCV.NXT; in SYN-SENT it acknowledges the SYN).
+
+    y's RCV.NXT lies between what y has acknowledged and what x has sent.
+    """
+    state = flows[y + E_STATE]
+    flags = flows[y + E_FLAGS]
+    if state == SYN_SENT:
+        ack = rows[s + ACK]
+        return rows[s + FLAGS] & ACK_FLAG != 0 and gt(ack, flows[y + E_ISS]) and le(ack, flows[y + E_SND_MAX])
+    if g[G_RULES_OFF] & RULE_RST_WINDOW:
+        return True
+    seq = rows[s + SEQ]
+    if flags & F_ACKED:
+        low = flows[y + E_ACKED]
+    elif flows[x + E_FLAGS] & F_ISS:
+        low = add(flows[x + E_ISS], 1)
+    else:
+        return True
+    if not flows[x + E_FLAGS] & F_SND:
+        return seq == low
+    high = flows[x + E_SND_MAX]
+    return ge(seq, low) and (le(seq, high) or seq == low)
+
+
+@kernel
+def reset_towards(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int
+) -> int:
+    """x's RST passes towards y."""
+    time, frame = rows[s + TIME], rows[s + FRAME]
+    state = flows[y + E_STATE]
+    if state in (CLOSED, UNKNOWN):
+        return 0
+    if is_acceptable(flows, g, x, y, rows, s):
+        append(flows, log, g, y, RCV_RST, ASSUMED, time, frame)
+        flows[y + E_END_TIME] = time
+    else:
+        note(flows, events, g, flow, x, RESET_IGNORED, 0, time, frame)
+    return 0
+

@@ -1,0 +1,301 @@
+"""The tracker's loop: for each segment of a batch, its stream, what kind it is, what it says.
+
+Never allocates: the caller (tracker.py) sees to it that every table has room for the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from observer.kernels import Int64s, entry, kernel
+from observer.segments import (
+    ACK_FLAG,
+    DST_PORT,
+    ENCAPSULATION,
+    FLAGS,
+    FRAME,
+    KIND,
+    KIND_QUOTED,
+    LENGTH,
+    SEQ,
+    SRC,
+    SRC_PORT,
+    STRIDE,
+    SYN,
+    TIME,
+)
+from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
+from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
+from observer.tcp.evidence import append
+from observer.tcp.flowtable import find_stream, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens
+from observer.tcp.layout import (
+    A_ACK,
+    A_NEXT,
+    A_NEXT_TIME,
+    CLIENT,
+    COMPLETENESS,
+    E_ACKED,
+    E_CONTIGUOUS,
+    E_DATA_FRAME,
+    E_DATA_TIME,
+    E_FLAGS,
+    E_OCTETS,
+    E_PACKETS,
+    E_SND_MAX,
+    E_STATE,
+    E_UNIQUE,
+    ENCAPSULATIONS,
+    F_CALM,
+    FLOW_FLAGS,
+    FLOW_STRIDE,
+    FLOW_SWAPPED,
+    G_DUPLICATE_NS,
+    G_NOW,
+    G_QUOTED,
+    G_QUOTED_LOST,
+    G_SEGMENTS,
+    LAST_FRAME,
+    LAST_TIME,
+    M_MARKS,
+    M_STREAM,
+    MARK_STRIDE,
+    PREVIOUS,
+    S_FLOW,
+    S_PORTS,
+    S_SRC,
+    SERVER,
+    STREAM_STRIDE,
+)
+from observer.tcp.segment import infer, quoted
+from observer.tcp.sequence import diff, gt
+from observer.tcp.states import REPLACED, SENT, TIME_WAIT
+from observer.tcp.timers import run_timers
+from observer.tcp.zeek import zeek_is_plain, zeek_segment
+
+MASK: Final = 0xFFFFFFFF
+
+
+@entry
+def track(
+    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s,
+    marks: Int64s, scratch: Int64s, count: int,
+) -> int:  # fmt: skip
+    """Take in `count` segment rows; write stream, direction and marks of each.
+
+    Room needed for n rows: n streams, n + 1 flows, 16 n log entries, 8 n events (see tracker.py).
+    """
+    for i in range(count):
+        s = i * STRIDE
+        at = find_stream(streams, slots, g, rows, s)
+        if rows[s + KIND] == KIND_QUOTED:
+            marks[i * MARK_STRIDE + M_MARKS] = 0
+            marks[i * MARK_STRIDE + M_STREAM] = quotation(
+                rows, streams, slots, flows, log, events, g, scratch, at, s
+            )
+            continue
+        g[G_SEGMENTS] += 1
+        if rows[s + TIME] > g[G_NOW]:
+            g[G_NOW] = rows[s + TIME]
+        known = slots[at] & MASK
+        if known == 0:
+            stream = new_stream(streams, slots, g, at, rows, s)
+            marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | first_side(rows, s)
+            marks[i * MARK_STRIDE + M_MARKS] = 0
+            continue
+        stream = known - 1
+        same = same_sender(streams, stream, rows, s)
+        number = streams[stream * STREAM_STRIDE + S_FLOW]
+        if number:
+            flow = (number - 1) * FLOW_STRIDE
+            # the first sender is the client unless the row is swapped
+            from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+            x = flow + (SERVER if from_server else CLIENT)
+            y = flow + (CLIENT if from_server else SERVER)
+            if flows[x + E_FLAGS] & F_CALM and is_plain(flows, x, y, rows, s) and zeek_is_plain(flows, x, y, rows, s):
+                plain(flows, x, rows, s)
+                count_segment(flows, flow, x, rows, s)
+                marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
+                marks[i * MARK_STRIDE + M_MARKS] = 0
+                continue
+            opens = opens_stream(flows, x, rows[s + FLAGS], rows[s + SEQ])
+        else:
+            opens = stub_opens(streams, stream, same, rows[s + FLAGS], rows[s + SEQ])
+            flow, from_server = 0, 0
+        if opens:
+            fresh = new_stream(streams, slots, g, at, rows, s)
+            marks[i * MARK_STRIDE + M_STREAM] = fresh << 1
+            marks[i * MARK_STRIDE + M_MARKS] = 0
+            if number:
+                replace_opener(flows, log, events, g, flow, from_server, rows, s)
+            continue
+        if not number:
+            flow = promote(streams, flows, log, events, g, scratch, stream)
+            from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+        marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
+        marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
+    return 0
+
+
+@kernel
+def first_side(rows: Int64s, s: int) -> int:
+    """1 if the sender of a stream's first segment is its server."""
+    return role_flags(rows[s + FLAGS], rows[s + SRC_PORT], rows[s + DST_PORT]) & FLOW_SWAPPED
+
+
+@kernel
+def same_sender(streams: Int64s, stream: int, rows: Int64s, s: int) -> int:
+    """1 if the segment comes from the sender of the stream's first segment."""
+    r = stream * STREAM_STRIDE
+    if streams[r + S_PORTS] >> 16 & 0xFFFF != rows[s + SRC_PORT]:
+        return 0
+    low = streams[r + S_SRC + 1] == pack(rows[s + SRC + 2], rows[s + SRC + 3])
+    return 1 if low and streams[r + S_SRC] == pack(rows[s + SRC], rows[s + SRC + 1]) else 0
+
+
+@kernel
+def count_segment(flows: Int64s, flow: int, x: int, rows: Int64s, s: int) -> int:
+    """What every segment adds, plain or not."""
+    flows[flow + LAST_TIME] = rows[s + TIME]
+    flows[flow + LAST_FRAME] = rows[s + FRAME]
+    flows[flow + COMPLETENESS] |= completeness_of(rows, s, 0)
+    flows[flow + ENCAPSULATIONS] |= rows[s + ENCAPSULATION]
+    flows[x + E_PACKETS] += 1
+    flows[x + E_OCTETS] += rows[s + LENGTH]
+    return 0
+
+
+@kernel
+def promote(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, stream: int
+) -> int:
+    """A stream's second segment came: make its flow row and play its first segment; returns the flow's first cell."""
+    flow = new_flow(streams, flows, g, stream)
+    play_first(streams, flows, log, events, g, scratch, stream, flow)
+    return flow
+
+
+@kernel
+def play_first(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, stream: int, flow: int
+) -> int:
+    """Analyse a stream's first segment into a blank flow row."""
+    recall(streams, stream, scratch, 0)
+    from_server = flows[flow + FLOW_FLAGS] & FLOW_SWAPPED
+    x = flow + (SERVER if from_server else CLIENT)
+    flows[flow + COMPLETENESS] = completeness_of(scratch, 0, 1)
+    if scratch[FLAGS] & SYN == 0:
+        note(flows, events, g, flow, x, MIDSTREAM_PICKUP, 0, scratch[TIME], scratch[FRAME])
+    elif scratch[FLAGS] & ACK_FLAG == 0 and flows[flow + PREVIOUS]:
+        before = flows[flow + PREVIOUS] - 1
+        note(flows, events, g, flow, x, NEW_INCARNATION, before, scratch[TIME], scratch[FRAME])
+    kept = flows[flow + COMPLETENESS]
+    take(streams, flows, log, events, g, flow, from_server, scratch, 0)
+    flows[flow + COMPLETENESS] = kept
+    return 0
+
+
+@kernel
+def take(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, from_server: int,
+    rows: Int64s, s: int,
+) -> int:  # fmt: skip
+    """A segment that is not plain: analysis, Zeek's view, inference; returns its marks."""
+    x = flow + (SERVER if from_server else CLIENT)
+    y = flow + (CLIENT if from_server else SERVER)
+    if flows[x + E_FLAGS] & F_CALM:
+        wake(flows, flow, x)
+        wake(flows, flow, y)
+    marks = analyse(flows, flow, x, y, rows, s, g[G_DUPLICATE_NS])
+    swapped = flows[flow + FLOW_FLAGS] & FLOW_SWAPPED
+    zeek_segment(flows, flow, x, y, rows, s, 1 - (from_server ^ swapped))
+    if flows[flow + PREVIOUS] and flows[x + E_PACKETS] == 0 and rows[s + FLAGS] & (SYN | ACK_FLAG) == SYN | ACK_FLAG:
+        replace_listener(streams, flows, log, events, g, flow, y, rows, s)
+    infer(flows, log, events, g, streams, flow, x, y, rows, s, marks)
+    count_segment(flows, flow, x, rows, s)
+    return marks
+
+
+@kernel
+def wake(flows: Int64s, flow: int, x: int) -> int:
+    """Bring the inference's cells up to date after plain segments, which only moved the analysis' cells."""
+    fresh = diff(flows[x + A_NEXT], flows[x + E_SND_MAX])
+    if fresh > 0:
+        flows[x + E_UNIQUE] += fresh
+        flows[x + E_SND_MAX] = flows[x + A_NEXT]
+        flows[x + E_CONTIGUOUS] = flows[x + A_NEXT]
+        flows[x + E_DATA_TIME] = flows[x + A_NEXT_TIME]
+        flows[x + E_DATA_FRAME] = flows[flow + LAST_FRAME]
+    if gt(flows[x + A_ACK], flows[x + E_ACKED]):
+        flows[x + E_ACKED] = flows[x + A_ACK]
+    return 0
+
+
+@kernel
+def replace_opener(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, from_server: int, rows: Int64s, s: int
+) -> int:
+    """A SYN with a new number: its sender has nothing left of the old incarnation."""
+    x = flow + (SERVER if from_server else CLIENT)
+    run_timers(flows, log, g, flow, rows[s + TIME])
+    append(flows, log, g, x, REPLACED, SENT, rows[s + TIME], rows[s + FRAME])
+    return 0
+
+
+@kernel
+def replace_listener(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, y: int, rows: Int64s, s: int
+) -> int:
+    """A SYN-ACK answers the new incarnation: its sender has given up the old one, whatever state that was in."""
+    old = streams[(flows[flow + PREVIOUS] - 1) * STREAM_STRIDE + S_FLOW]
+    if not old:
+        return 0
+    before = (old - 1) * FLOW_STRIDE
+    same = (flows[flow + FLOW_FLAGS] ^ flows[before + FLOW_FLAGS]) & FLOW_SWAPPED == 0
+    x_is_server = y == flow + CLIENT
+    # which block the sender has in the old row: the first senders of both rows may differ
+    from_server = x_is_server if old_roles_equal(streams, flows, flow, before) else not x_is_server
+    x_old = before + (SERVER if from_server else CLIENT)
+    run_timers(flows, log, g, before, rows[s + TIME])
+    if flows[x_old + E_STATE] == TIME_WAIT and same:
+        x = flow + (SERVER if x_is_server else CLIENT)
+        note(flows, events, g, flow, x, TIME_WAIT_REUSED, flows[flow + PREVIOUS] - 1, rows[s + TIME], rows[s + FRAME])
+    append(flows, log, g, x_old, REPLACED, SENT, rows[s + TIME], rows[s + FRAME])
+    return 0
+
+
+@kernel
+def quotation(
+    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s,
+    scratch: Int64s, at: int, s: int,
+) -> int:  # fmt: skip
+    """A TCP header inside an ICMP error: an event of its flow, never a segment."""
+    g[G_QUOTED] += 1
+    known = slots[at] & MASK
+    if known == 0:
+        g[G_QUOTED_LOST] += 1
+        return -1
+    stream = known - 1
+    number = streams[stream * STREAM_STRIDE + S_FLOW]
+    if number:
+        flow = (number - 1) * FLOW_STRIDE
+    else:
+        flow = promote(streams, flows, log, events, g, scratch, stream)
+    from_server = (1 - same_sender(streams, stream, rows, s)) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+    quoted(flows, log, events, g, flow, flow + (SERVER if from_server else CLIENT), rows, s)
+    return stream << 1 | from_server
+
+
+@entry
+def finish(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, count: int, now: int
+) -> int:
+    """Bring all flows up to the instant `now`: pending timers, cells that plain segments left behind."""
+    for number in range(count):
+        flow = number * FLOW_STRIDE
+        if flows[flow + CLIENT + E_FLAGS] & F_CALM:
+            wake(flows, flow, flow + CLIENT)
+            wake(flows, flow, flow + SERVER)
+        else:
+            run_timers(flows, log, g, flow, now)
+    return 0
+

@@ -1,0 +1,199 @@
+"""The tracker: owns the tables that the kernels work on, and sees to it that they have room.
+
+Feeds batches of segment rows to `track`, and hands the finished tables over as numpy arrays.  Tables grow in place
+(realloc moves pages, not octets, for large blocks), so growth costs no second copy.  Never reads files, never
+knows time but the packets'.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+import numpy
+
+from observer.kernels import Bound, Engine
+from observer.options import Options
+from observer.segments import STRIDE
+from observer.tcp import events as event_module
+from observer.tcp.evidence import LOG_STRIDE
+from observer.tcp.flowtable import rehash
+from observer.tcp.fold import TRANSITION_STRIDE, transitions
+from observer.tcp.layout import (
+    FLOW_STRIDE,
+    G_DUPLICATE_NS,
+    G_EVENTS,
+    G_FIN_TIMEOUT,
+    G_FLOWS,
+    G_LOG,
+    G_MASK,
+    G_NOW,
+    G_QUOTED,
+    G_QUOTED_LOST,
+    G_RULES_OFF,
+    G_SECRET,
+    G_SEGMENTS,
+    G_SIZE,
+    G_STREAMS,
+    G_SYNACK_FIRST,
+    G_TABLE,
+    G_TIME_WAIT,
+    G_ZERO_WINDOW,
+    MARK_STRIDE,
+    RULES,
+    STREAM_STRIDE,
+)
+from observer.tcp.states import TABLE_SIZE, transition_array
+from observer.tcp.track import finish, track
+
+Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
+
+LOG_PER_SEGMENT: Final = 10
+"""Log entries that one segment can cause at most, its stream's first one included."""
+EVENTS_PER_SEGMENT: Final = 16
+FIN_TIMEOUT_S: Final = 60
+"""Linux net.ipv4.tcp_fin_timeout."""
+SECOND: Final = 1_000_000_000
+
+
+class Table:
+    """Rows of int64 cells that grow in place.
+
+    Attributes
+    ----------
+    cells
+        Flat int64 array; only the first ``rows_used * stride`` cells mean anything.
+    """
+
+    def __init__(self, stride: int, rows: int) -> None:
+        self.stride = stride
+        self.cells: Array = numpy.zeros(stride * rows, numpy.int64)
+
+    def reserve(self, rows: int) -> bool:
+        """Make room for so many rows in all; True if the memory moved (bound kernels must be bound again)."""
+        need = rows * self.stride
+        if need <= len(self.cells):
+            return False
+        # an eighth more: large blocks are remapped, not copied, so small steps cost little
+        self.cells.resize(max(need, len(self.cells) + len(self.cells) // 8), refcheck=False)
+        return True
+
+
+class Tracker:
+    """Reconstructs the state of both endpoints of every connection from segment rows.
+
+    Parameters
+    ----------
+    engine
+        How kernels run; `use` changes it between batches.
+    options
+        Timers, thresholds, rules switched off.
+    """
+
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self.streams = Table(STREAM_STRIDE, 256)
+        self.flows = Table(FLOW_STRIDE, 256)
+        self.log = Table(LOG_STRIDE, 4096)
+        self.events = Table(event_module.EVENT_STRIDE, 4096)
+        self.slots: Array = numpy.zeros(1024, numpy.int64)
+        self.marks: Array = numpy.zeros(MARK_STRIDE, numpy.int64)
+        self.scratch: Array = numpy.zeros(STRIDE, numpy.int64)
+        self.g: Array = numpy.zeros(G_SIZE, numpy.int64)
+        self._settle(options)
+        self._engine = engine
+        self._bound: Bound | None = None
+        self._rows: Array | None = None
+
+    def _settle(self, options: Options) -> None:
+        """Write the settings and the machine into g."""
+        profile, g = options.profile(), self.g
+        g[G_MASK] = len(self.slots) - 1
+        g[G_TIME_WAIT] = round(profile.time_wait_s * SECOND)
+        g[G_SYNACK_FIRST] = round(profile.syn_ack_first_s * SECOND)
+        g[G_ZERO_WINDOW] = round(options.zero_window_s * SECOND)
+        g[G_FIN_TIMEOUT] = FIN_TIMEOUT_S * SECOND
+        g[G_DUPLICATE_NS] = round(options.duplicate_frame_s * SECOND)
+        g[G_RULES_OFF] = sum(RULES[name] for name in options.without_rules)
+        secret = random.SystemRandom()
+        for i in range(12):
+            g[G_SECRET + i] = secret.getrandbits(63) | 1
+        g[G_TABLE : G_TABLE + TABLE_SIZE] = transition_array()
+
+    def use(self, engine: Engine) -> None:
+        """Run kernels another way from the next batch on."""
+        self._engine = engine
+        self._bound = None
+
+    def _make_room(self, count: int) -> None:
+        g = self.g
+        moved = self.streams.reserve(int(g[G_STREAMS]) + count)
+        moved |= self.flows.reserve(int(g[G_FLOWS]) + count + 1)
+        moved |= self.log.reserve(int(g[G_LOG]) + count * LOG_PER_SEGMENT)
+        moved |= self.events.reserve(int(g[G_EVENTS]) + count * EVENTS_PER_SEGMENT)
+        if len(self.marks) < count * MARK_STRIDE:
+            self.marks = numpy.zeros(count * MARK_STRIDE, numpy.int64)
+            moved = True
+        if 2 * (int(g[G_STREAMS]) + count) > len(self.slots):
+            size = len(self.slots)
+            while size < 2 * (int(g[G_STREAMS]) + count):
+                size *= 2
+            larger: Array = numpy.zeros(size, numpy.int64)
+            self._engine.bind(rehash, self.slots, larger)()
+            self.slots = larger
+            g[G_MASK] = size - 1
+            moved = True
+        if moved:
+            self._bound = None
+
+    def track(self, rows: Array, count: int) -> Array:
+        """Take in `count` segment rows (segments.STRIDE cells each).
+
+        Returns
+        -------
+        The marks of the batch (layout.MARK_STRIDE cells for each row); reused by the next call.
+        """
+        self._make_room(count)
+        if self._bound is None or self._rows is not rows:
+            self._rows = rows
+            self._bound = self._engine.bind(
+                track, rows, self.streams.cells, self.slots, self.flows.cells, self.log.cells,
+                self.events.cells, self.g, self.marks, self.scratch,
+            )  # fmt: skip
+        self._bound(count)
+        return self.marks
+
+    def finish(self, now: int | None = None) -> None:
+        """The capture is over: run timers up to `now` (ns; default: the latest time seen)."""
+        flows = self.flow_count
+        self.log.reserve(int(self.g[G_LOG]) + 2 * flows + 16)
+        self._bound = None
+        bound = self._engine.bind(
+            finish, self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.g, self.scratch
+        )
+        bound(flows, int(self.g[G_NOW]) if now is None else now)
+
+    def transitions(self) -> Array:
+        """Rows of fold.TRANSITION_STRIDE cells, one for each log entry, shape (rows, TRANSITION_STRIDE)."""
+        out = numpy.zeros(max(1, int(self.g[G_LOG])) * TRANSITION_STRIDE, numpy.int64)
+        bound = self._engine.bind(transitions, self.flows.cells, self.log.cells, self.g, out)
+        rows = bound(0, self.flow_count)
+        return out.reshape(-1, TRANSITION_STRIDE)[:rows]
+
+    @property
+    def stream_count(self) -> int:
+        """Streams so far, as Wireshark numbers them."""
+        return int(self.g[G_STREAMS])
+
+    @property
+    def flow_count(self) -> int:
+        """Streams of more than one segment."""
+        return int(self.g[G_FLOWS])
+
+    @property
+    def segment_count(self) -> int:
+        return int(self.g[G_SEGMENTS])
+
+    @property
+    def quoted_count(self) -> tuple[int, int]:
+        """Headers quoted in ICMP errors, and how many of them belong to no captured stream."""
+        return int(self.g[G_QUOTED]), int(self.g[G_QUOTED_LOST])
