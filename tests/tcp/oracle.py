@@ -34,7 +34,8 @@ DUPLICATE_NS = 500_000
 @dataclass(frozen=True)
 class Segment:
     """One segment as a test writes it.  scale None: no window scale option; ts None: no timestamps option
-    (echo is its second number)."""
+    (echo is its second number).
+    """
 
     time_ns: int
     src: tuple[str, int]
