@@ -5,25 +5,23 @@ allocation, exceptions or objects.  `@kernel` marks a helper, `@entry` a functio
 annotations are its machine signature.  An entry takes its arrays first, then its ints, and returns an int.
 
 Interpreted, an entry runs on memoryviews: no import beyond numpy, some microseconds a packet, ready at once.
-Compiled, numba translates it *once on a machine*; the object code is kept in the user's cache folder and
-loaded through llvmlite alone, which takes milliseconds where importing numba takes a quarter of a second.
-Both work on the same numpy arrays, so a capture may begin interpreted and go on compiled.
+Compiled, `translate.py` turns all kernels into machine code *once on a machine*; the object code is kept in the
+user's cache folder and loaded through llvmlite in some hundredths of a second.  Both work on the same numpy
+arrays, so a capture may begin interpreted and go on compiled.
 
-Integer rules that make both speeds agree: every array is int64 (or octets), no value leaves int64, sequence
-numbers are masked after each operation, no division of negative numbers, no shift of 64 or more.
+Integer rules that make both speeds agree: every array is int64 (or octets), no value leaves int64 (products and sums
+may wrap where only low bits are used), sequence numbers are masked after each operation, no shift of 64 or more.
 
-Never here: knowledge of packets.  Sources: numba documentation (cfunc, extending.register_jitable), llvmlite
-binding documentation (object files through MCJIT).
+Never here: knowledge of packets.  Source: llvmlite's binding documentation (object files through MCJIT).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -50,7 +48,6 @@ class Int64s(Protocol):
     def __len__(self) -> int: ...
 
 
-KERNELS: list[Callable[..., Any]] = []
 ENTRIES: dict[str, Callable[..., int]] = {}
 KERNEL_MODULES = ("observer.capture.scan", "observer.wire.decode", "observer.tcp.track", "observer.tcp.fold")
 """The modules whose entries are compiled; importing them registers all kernels."""
@@ -58,13 +55,11 @@ KERNEL_MODULES = ("observer.capture.scan", "observer.wire.decode", "observer.tcp
 
 def kernel(function: F) -> F:
     """Mark a helper that kernels call.  The function itself is returned, so interpreted calls cost nothing."""
-    KERNELS.append(function)
     return function
 
 
 def entry(function: F) -> F:
-    """Mark a kernel that Python calls through `interpreted` or `Compiled`."""
-    KERNELS.append(function)
+    """Mark a kernel that Python calls, through an engine's `bind`."""
     ENTRIES[name_of(function)] = function
     return function
 
@@ -95,60 +90,42 @@ class Interpreted:
         return call
 
 
-class Checked:
-    """Runs entries compiled by numba with bounds checks, for tests: an index out of range raises IndexError."""
-
-    compiled = True
-
-    def __init__(self) -> None:
-        self._dispatchers: dict[str, Any] = {}
-
-    def bind(self, function: Callable[..., int], *arrays: Any) -> Bound:
-        import numpy
-
-        name = name_of(function)
-        if name not in self._dispatchers:
-            numba = _numba_with_kernels(boundscheck=True)
-            self._dispatchers[name] = numba.njit(boundscheck=True, error_model="numpy")(function)
-        dispatcher = self._dispatchers[name]
-        fixed = tuple(numpy.asarray(array) for array in arrays)
-
-        def call(*ints: int) -> int:
-            return int(dispatcher(*fixed, *ints))
-
-        return call
-
-
 class Compiled:
-    """Runs entries as machine code.  `notice` is told once if they have to be compiled first."""
+    """Runs entries as machine code.  `notice` is told once if they have to be compiled first.
+
+    Parameters
+    ----------
+    notice
+        Called with a sentence before a compilation that takes seconds.
+    checked
+        For tests: count every index out of range and raise IndexError after the call.  Never cached.
+    """
 
     compiled = True
 
-    def __init__(self, notice: Callable[[str], None] | None = None) -> None:
+    def __init__(self, notice: Callable[[str], None] | None = None, *, checked: bool = False) -> None:
         import ctypes
 
         import llvmlite.binding as llvm
 
-        objects = object_code(ENTRIES, notice=notice)
+        register_all()
+        code = compile_entries(checked=True) if checked else object_code(notice)
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        # The object code names numba's reference counting without ever calling it: no kernel allocates.
-        anchor = ctypes.CFUNCTYPE(None)(_unreachable)
-        for symbol in ("NRT_Free", "NRT_MemInfo_call_dtor"):
-            llvm.add_symbol(symbol, ctypes.cast(anchor, ctypes.c_void_p).value)
-        self._keep: list[Any] = [anchor]
+        machine = llvm.Target.from_default_triple().create_target_machine()
+        self._library = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._library.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._library.finalize_object()
+        self._errors: Any = None
+        if checked:
+            self._errors = ctypes.c_int64.from_address(self._library.get_global_value_address("out_of_range"))
         self._functions: dict[str, Any] = {}
-        for name, code in objects.items():
-            machine = llvm.Target.from_default_triple().create_target_machine()
-            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-            engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            engine.finalize_object()
+        for name, function in ENTRIES.items():
             types: list[Any] = []
-            for parameter in signature(ENTRIES[name]):
+            for parameter in signature(function):
                 types += [ctypes.c_int64] if parameter is int else [ctypes.c_void_p, ctypes.c_int64]
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *types)
-            self._functions[name] = prototype(engine.get_function_address(symbol_of(name)))
-            self._keep.append(engine)
+            self._functions[name] = prototype(self._library.get_function_address(symbol_of(name)))
 
     def bind(self, function: Callable[..., int], *arrays: Any) -> Bound:
         """Fix the arrays of an entry; the result takes its ints.  Bind again after an array was resized."""
@@ -156,19 +133,39 @@ class Compiled:
         fixed: list[int] = []
         for array in arrays:
             fixed += [address_of(array), len(array)]
-        pinned = arrays  # keeps the memory alive as long as the bound call
 
-        def call(*ints: int) -> int:
-            return int(code(*fixed, *ints)) if pinned is not None else 0
+        def call(*ints: int, _pinned: tuple[Any, ...] = arrays) -> int:  # _pinned keeps the memory alive
+            return int(code(*fixed, *ints))
 
-        return call
+        return self._watch(call, name_of(function)) if self._errors is not None else call
+
+    def _watch(self, call: Bound, name: str) -> Bound:
+        def checked(*ints: int) -> int:
+            self._errors.value = 0
+            result = call(*ints)
+            if self._errors.value:
+                raise IndexError(f"{name}: {self._errors.value} cells out of range")
+            return result
+
+        return checked
 
 
-Engine = Interpreted | Compiled | Checked
+def checked_engine() -> Compiled:
+    """Compiled kernels with bounds checks, for tests; made once in a process."""
+    global _CHECKED  # noqa: PLW0603  a cache of something that costs seconds
+    if _CHECKED is None:
+        _CHECKED = Compiled(checked=True)
+    return _CHECKED
 
 
-def _unreachable() -> None:
-    os.abort()
+_CHECKED: Compiled | None = None
+
+Engine = Interpreted | Compiled
+
+
+def Checked() -> Compiled:  # noqa: N802  reads like the engines beside it
+    """Compiled kernels with bounds checks, for tests."""
+    return checked_engine()
 
 
 def address_of(array: Any) -> int:
@@ -182,8 +179,39 @@ def address_of(array: Any) -> int:
 # --- compilation and its cache ---------------------------------------------------------------------
 
 
+def register_all() -> None:
+    """Import every module with entries, so that ENTRIES is complete."""
+    import importlib
+    import importlib.util
+
+    for module in KERNEL_MODULES:
+        if importlib.util.find_spec(module):
+            importlib.import_module(module)
+
+
 def symbol_of(name: str) -> str:
-    return "cfunc." + name.replace(".", "_")
+    return "entry." + name
+
+
+def kinds_of(function: Callable[..., Any]) -> list[str]:
+    """What each parameter of a kernel is: "octets", "int64s" or "int"."""
+    if function not in _KINDS:
+        names: dict[Any, str] = {Octets: "octets", Int64s: "int64s"}
+        _KINDS[function] = [names.get(parameter, "int") for parameter in signature(function)]
+    return _KINDS[function]
+
+
+_KINDS: dict[Callable[..., Any], list[str]] = {}
+
+
+def compile_entries(*, checked: bool = False) -> bytes:
+    """Object code of all entries, each under `symbol_of` its name."""
+    from observer import translate
+
+    translator = translate.Translator(kinds_of, checked=checked)
+    for name, function in ENTRIES.items():
+        translator.export(function, symbol_of(name))
+    return translate.object_code(translator.finish())
 
 
 def fingerprint() -> str:
@@ -197,9 +225,9 @@ def fingerprint() -> str:
     for folder in ("capture", "wire", "tcp"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.read_bytes())
-    for name in ("segments.py", "kernels.py"):
-        digest.update((package / name).read_bytes())
-    for part in (sys.version, version("numba"), version("llvmlite"), llvm.get_host_cpu_name()):
+    for file in ("segments.py", "kernels.py", "translate.py"):
+        digest.update((package / file).read_bytes())
+    for part in (sys.version, version("llvmlite"), llvm.get_host_cpu_name()):
         digest.update(part.encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     return digest.hexdigest()[:20]
@@ -227,124 +255,34 @@ def _is_own(path: Path) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def object_code(names: Iterable[str], *, notice: Callable[[str], None] | None = None) -> dict[str, bytes]:
-    """Object code of the entries, from the cache or compiled now (and then kept)."""
-    folder, mark = cache_folder(), fingerprint()
-    found: dict[str, bytes] = {}
-    missing = []
-    for name in names:
-        path = folder / f"{name}-{mark}.o" if folder else None
-        if path and path.is_file() and _is_own(path):
-            found[name] = path.read_bytes()
-        else:
-            missing.append(name)
-    if not missing:
-        return found
+def object_code(notice: Callable[[str], None] | None = None) -> bytes:
+    """Object code of all entries, from the cache or compiled now (and then kept)."""
+    folder = cache_folder()
+    path = folder / f"kernels-{fingerprint()}.o" if folder else None
+    if path and path.is_file() and _is_own(path):
+        return path.read_bytes()
     if notice:
         notice("compiling for this machine; this happens once and takes some seconds")
-    helper = None
-    if folder and len(missing) > 1 and (os.cpu_count() or 1) > 1:
-        # The tracker takes longer than all others together: they are compiled beside it.
-        rest = [name for name in missing if name != "observer.tcp.track.track"]
-        helper = subprocess.Popen([sys.executable, "-m", "observer.kernels", *rest], stdout=subprocess.DEVNULL)
-        first = [name for name in missing if name not in rest]
-    else:
-        first, rest = missing, []
-    for name in first:
-        found[name] = _compile_and_keep(name, folder, mark)
-    if helper:
-        helper.wait()
-    for name in rest:
-        path = folder / f"{name}-{mark}.o" if folder else None
-        found[name] = path.read_bytes() if path and path.is_file() else _compile_and_keep(name, folder, mark)
-    if folder:
-        _remove_old(folder, mark)
-    return found
-
-
-def _compile_and_keep(name: str, folder: Path | None, mark: str) -> bytes:
-    code = compile_entry(ENTRIES[name], symbol_of(name))
-    if folder:
-        path = folder / f"{name}-{mark}.o"
+    code = compile_entries()
+    if folder and path:
         part = path.with_suffix(f".{os.getpid()}")
         try:
             part.write_bytes(code)
             part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)
+        _remove_old(folder)
     return code
 
 
-def _remove_old(folder: Path, mark: str, keep: int = 60) -> None:
-    """Keep the newest object files only: each change of a kernel leaves a set behind."""
-    files = sorted(folder.glob("observer.*.o"), key=lambda path: path.stat().st_mtime, reverse=True)
+def is_cached() -> bool:
+    """Whether compiled kernels can be had without compiling."""
+    folder = cache_folder()
+    return folder is not None and (folder / f"kernels-{fingerprint()}.o").is_file()
+
+
+def _remove_old(folder: Path, keep: int = 8) -> None:
+    """Keep the newest object files only: each change of a kernel leaves one behind."""
+    files = sorted(folder.glob("kernels-*.o"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[keep:]:
-        if mark not in path.name:
-            path.unlink(missing_ok=True)
-
-
-def _numba_with_kernels(**options: Any) -> Any:
-    """numba, told of every kernel, so that kernels can call each other."""
-    import numba
-    import numba.extending
-
-    if not getattr(_numba_with_kernels, "done", False):
-        for function in KERNELS:
-            numba.extending.register_jitable(error_model="numpy", **options)(function)
-        _numba_with_kernels.done = True  # type: ignore[attr-defined]
-    return numba
-
-
-def compile_entry(function: Callable[..., int], symbol: str) -> bytes:
-    """Object code of one entry under the given symbol, with C calling convention.
-
-    Each array parameter becomes two, its address and its length.
-    """
-    numba = _numba_with_kernels()
-    parameters, arguments, types = [], [], []
-    for i, parameter in enumerate(signature(function)):
-        if parameter is int:
-            parameters.append(f"n{i}")
-            arguments.append(f"n{i}")
-            types.append(numba.types.int64)
-        else:
-            item = numba.types.uint8 if parameter is Octets else numba.types.int64
-            parameters += [f"a{i}", f"l{i}"]
-            arguments.append(f"carray(a{i}, l{i})")
-            types += [numba.types.CPointer(item), numba.types.int64]
-    source = f"def wrapper({', '.join(parameters)}):\n    return target({', '.join(arguments)})\n"
-    space: dict[str, Any] = {"carray": numba.carray, "target": function}
-    exec(source, space)  # noqa: S102  the text is made above, from parameter positions only
-    compiled = numba.cfunc(numba.types.int64(*types), error_model="numpy")(space["wrapper"])
-    return _renamed(compiled, symbol)
-
-
-def _renamed(compiled: Any, symbol: str) -> bytes:
-    """The library's object code with its entry point under a name that needs no numba to find."""
-    import llvmlite.binding as llvm
-
-    module = llvm.parse_assembly(str(compiled._library._final_module))
-    module.get_function(compiled._wrapper_name).name = symbol
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3, reloc="default",
-        codemodel="jitdefault", jit=True,
-    )
-    return bytes(machine.emit_object(module))
-
-
-def main() -> None:
-    """Compile the entries named as arguments into the cache (the helper process of `object_code`)."""
-    import importlib
-
-    # run as a script, this module exists twice: the entries register with the one that they import
-    from observer import kernels
-
-    for module in kernels.KERNEL_MODULES:
-        importlib.import_module(module)
-    folder, mark = kernels.cache_folder(), kernels.fingerprint()
-    for name in sys.argv[1:]:
-        kernels._compile_and_keep(name, folder, mark)
-
-
-if __name__ == "__main__":
-    main()
+        path.unlink(missing_ok=True)
