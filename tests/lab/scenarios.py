@@ -1,0 +1,522 @@
+"""The scenarios of one connection at a time: ordinary life, and what goes wrong with it.
+
+Each is a function of a ``Lab``, registered by ``@scenario`` under its name; it drives the sockets, breaks the path, and says what an
+observer must find, must not find and cannot know. ``run`` plays one. Never a random choice: what a scenario shows is the
+same each time, up to the kernel's own timing, ports and sequence numbers.
+
+Behaviour noted here was measured on Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .lab import Lab
+from .sockets import PORT, TCP_DEFER_ACCEPT, TCP_FASTOPEN, TCP_USER_TIMEOUT, Sock, now, together
+
+REQUEST = "GET /status HTTP/1.1\r\nHost: example\r\n\r\n"
+RESPONSE = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
+
+Sysctl = Mapping[str, Mapping[str, int | str]]
+
+
+@dataclass(slots=True, frozen=True)
+class Scenario:
+    """A registered scenario; ``quick`` ones take less than about two seconds."""
+
+    name: str
+    about: str
+    play: Callable[[Lab], None]
+    delay_s: float = 0.0
+    sysctl: Sysctl = field(default_factory=dict)
+    quick: bool = False
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(
+    *, delay_s: float = 0.0, sysctl: Sysctl | None = None, quick: bool = False
+) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
+    """Register a scenario under its function's name; its docstring is what it is about."""
+
+    def register(play: Callable[[Lab], None]) -> Callable[[Lab], None]:
+        about = " ".join((play.__doc__ or "").split())
+        SCENARIOS[play.__name__] = Scenario(play.__name__, about, play, delay_s, sysctl or {}, quick)
+        return play
+
+    return register
+
+
+def run(name: str, folder: Path) -> Lab:
+    """Play one scenario; the captures are then in ``folder`` and the truth in the returned Lab."""
+    chosen = SCENARIOS[name]
+    with Lab(chosen.name, chosen.about, folder, delay_s=chosen.delay_s, sysctl=chosen.sysctl) as lab:
+        chosen.play(lab)
+    return lab
+
+
+def exchange(client: Sock, server: Sock) -> None:
+    """One request and its answer."""
+    client.send(REQUEST)
+    server.recv()
+    server.send(RESPONSE)
+    client.recv()
+
+
+def finish(lab: Lab, first: Sock, second: Sock) -> None:
+    """``first`` closes, ``second`` reads the end of file and closes."""
+    first.close()
+    second.recv()
+    lab.wait(0.1)
+    second.close()
+    lab.wait(0.1)
+
+
+# Orderly life
+
+
+@scenario(quick=True)
+def client_closes_first(lab: Lab) -> None:
+    """A request, its answer, and an orderly close; the client closes first and holds TIME-WAIT."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    lab.wait(0.1)
+    finish(lab, client, server)
+    lab.must_find(client, "graceful_close", "client")
+
+
+@scenario(quick=True)
+def server_closes_first(lab: Lab) -> None:
+    """A request, its answer, and an orderly close; the server closes first and holds TIME-WAIT."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    lab.wait(0.1)
+    finish(lab, server, client)
+    lab.must_find(client, "graceful_close", "server")
+
+
+@scenario(delay_s=0.02, quick=True)
+def simultaneous_close(lab: Lab) -> None:
+    """Both applications close within one one-way delay (20 ms): both endpoints pass CLOSING and end in TIME-WAIT."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    lab.wait(0.2)
+    together(client.close, server.close)
+    lab.wait(0.3)
+    lab.must_find(client, "simultaneous_close", "both")
+
+
+@scenario(delay_s=0.02, quick=True)
+def simultaneous_open(lab: Lab) -> None:
+    """Both hosts connect to each other's bound port at the same moment (20 ms each way): no listener anywhere."""
+    client = lab.socket("client").bind(40001)
+    server = lab.socket("server").bind(PORT)
+    together(lambda: client.connect(PORT), lambda: server.connect(40001))
+    exchange(client, server)
+    lab.wait(0.1)
+    finish(lab, client, server)
+    lab.wait(0.1)
+    lab.must_find(client, "simultaneous_open", "both")
+    lab.must_find(client, "graceful_close", "client")
+
+
+@scenario()
+def half_close(lab: Lab) -> None:
+    """The client shuts its sending half down after the request; the server goes on sending for 1.5 s, then closes."""
+    client, server, _ = lab.pair()
+    client.send(REQUEST)
+    server.recv()
+    client.shutdown()
+    server.recv()
+    for number in range(5):
+        lab.wait(0.3)
+        server.send(f"line {number} of a long answer\n")
+        client.recv()
+    finish(lab, server, client)
+    lab.must_find(client, "half_close", "client")
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_not_find(client, "close_wait_leak", "the server is still sending")
+
+
+@scenario(quick=True)
+def ipv6(lab: Lab) -> None:
+    """The same over IPv6: an orderly close by the client, then a connection refused."""
+    client, server, _ = lab.pair(ipv6=True)
+    exchange(client, server)
+    lab.wait(0.1)
+    finish(lab, client, server)
+    refused = lab.socket("client", ipv6=True).bind(40002).connect(5999)
+    lab.wait(0.1)
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_find(refused, "refused", "server")
+
+
+@scenario(sysctl={"client": {"tcp_fastopen": 1}, "server": {"tcp_fastopen": 2}}, quick=True)
+def fast_open(lab: Lab) -> None:
+    """TCP Fast Open: the first connection asks for a cookie, the second sends its request with the SYN."""
+    listener = lab.socket("server").bind().tcp(TCP_FASTOPEN, 5).listen()
+    for _ in range(2):
+        client = lab.socket("client").send_on_connect(REQUEST.encode())
+        server = lab.accept(listener)
+        server.recv()
+        server.send(RESPONSE)
+        client.recv()
+        lab.wait(0.1)
+        finish(lab, client, server)
+    lab.must_find(client, "fast_open", "client")
+    lab.must_find(client, "graceful_close", "client")
+
+
+@scenario()
+def keepalive_answered(lab: Lab) -> None:
+    """An idle connection with keepalive probes each second, all answered, and an orderly close: nothing is wrong."""
+    client, server, _ = lab.pair()
+    client.keepalive(idle_s=1, interval_s=1, count=3)
+    exchange(client, server)
+    lab.wait(4.3)
+    finish(lab, client, server)
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_find(client, "keepalive", "client", level="may")
+    for label in ("half_open", "keepalive_timeout", "data_timeout"):
+        lab.must_not_find(client, label, "every probe is answered")
+
+
+@scenario(quick=True)
+def loss_recovered(lab: Lab) -> None:
+    """120 kB with every ninth data segment to the server lost once, repaired by retransmission; then an orderly close."""
+    client, server, _ = lab.pair(port=40010)
+    lab.drop("ip length > 1000 numgen inc mod 9 == 4")
+    client.sendall(b"All work and no play makes Jack a dull boy.\n" * 2750)
+    client.shutdown()
+    server.read_to_end()
+    lab.flush()
+    server.close()
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_find(client, "retransmission", "client", vantages=("client", "middle"))
+    for label in ("half_open", "data_timeout"):
+        lab.must_not_find(client, label, "the loss is recovered")
+
+
+# How opening fails
+
+
+@scenario(quick=True)
+def refused(lab: Lab) -> None:
+    """Nobody listens: each SYN is answered by RST,ACK, and connect() fails with ECONNREFUSED."""
+    for port in (40021, 40022, 40023):
+        client = lab.socket("client").bind(port).connect(5999)
+        lab.must_find(client, "refused", "server")
+        lab.wait(0.1)
+
+
+@scenario(sysctl={"client": {"tcp_syn_retries": 3, "tcp_syn_linear_timeouts": 0}})
+def syn_to_dead_host(lab: Lab) -> None:
+    """The SYN and its three repeats (after 1, 3 and 7 s) vanish; connect() fails with ETIMEDOUT after 15 s, no RST."""
+    lab.drop("ip daddr 10.0.2.2")
+    client = lab.socket("client").bind(40031).connect()
+    lab.wait(0.3)
+    lab.must_find(client, "syn_timeout", "client", vantages=("client", "middle"))
+
+
+@scenario(sysctl={"client": {"tcp_syn_retries": 3, "tcp_syn_linear_timeouts": 0}})
+def icmp_unreachable(lab: Lab) -> None:
+    """The router answers one SYN with ICMP host unreachable and one with port unreachable; connect() fails at once."""
+    for port, kind in ((40041, "host-unreachable"), (40042, "port-unreachable")):
+        lab.rule(f"tcp sport {port} reject with icmp type {kind}")
+        client = lab.socket("client").bind(port).connect()
+        lab.wait(0.3)
+        lab.must_find(client, "icmp_unreachable", "client", kind.split("-")[0], vantages=("client", "middle"))
+
+
+@scenario()
+def deferred_accept(lab: Lab) -> None:
+    """TCP_DEFER_ACCEPT: the server ignores the bare ACK until data comes 0.5 s later. Looks half-established, is not."""
+    listener = lab.socket("server").bind().tcp(TCP_DEFER_ACCEPT, 5).listen()
+    for pause_s in (0.5, 1.5):
+        client = lab.socket("client").connect()
+        acked = now()
+        lab.wait(pause_s)
+        lab.cannot_know(client, "server", acked - 0.001, now() + 0.01, "deferred accept looks like an accepted ACK")
+        client.send(REQUEST)
+        server = lab.accept(listener)
+        server.recv()
+        server.send(RESPONSE)
+        client.recv()
+        finish(lab, client, server)
+        lab.must_find(client, "graceful_close", "client")
+        lab.must_find(client, "defer_accept", "server", level="may")
+        lab.must_not_find(client, "half_established", "the server waits for data on purpose")
+
+
+@scenario()
+def final_ack_lost(lab: Lab) -> None:
+    """The handshake's last ACK is lost behind the tap in the middle: the SYN-ACK is repeated after 1 s, then all is well."""
+    listener = lab.socket("server").bind().listen()
+    lab.drop("tcp dport 5001 tcp flags & (syn|ack|fin|rst|psh) == ack")
+    client = lab.socket("client").connect()
+    acked = now()
+    lab.wait(0.1)
+    lab.flush()
+    server = lab.accept(listener)
+    why = "the final ACK was lost behind this tap, no repeat seen yet"
+    lab.cannot_know(client, "server", acked - 0.001, now(), why, vantages=("client", "middle"))
+    exchange(client, server)
+    finish(lab, client, server)
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_find(client, "half_established", "server", "final_ack_lost", level="may")
+
+
+# How a connection ends badly
+
+
+@scenario(quick=True)
+def linger0_client(lab: Lab) -> None:
+    """The client closes with SO_LINGER 0: RST instead of FIN, no TIME-WAIT, and recv() of the server fails."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    client.linger0()
+    lab.wait(0.1)
+    client.close()
+    lab.wait(0.1)
+    server.recv()
+    server.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "client", "linger0")
+
+
+@scenario(quick=True)
+def linger0_server(lab: Lab) -> None:
+    """The server closes with SO_LINGER 0 after its answer: the client's recv() fails with ECONNRESET."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    server.linger0()
+    lab.wait(0.1)
+    server.close()
+    client.recv()
+    client.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "server", "linger0")
+
+
+@scenario(quick=True)
+def close_with_unread_data(lab: Lab) -> None:
+    """The server closes while a request lies unread in its buffer: RST instead of FIN, and its answer is lost."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    lab.wait(0.1)
+    client.send(REQUEST)
+    lab.wait(0.1)
+    server.close()
+    client.recv()
+    client.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "server", "unread_data")
+
+
+@scenario(quick=True)
+def data_after_close(lab: Lab) -> None:
+    """The server has closed both halves; the client sends all the same, and a bare RST answers it."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    server.close()
+    lab.wait(0.2)
+    client.send("one more thing\n")
+    lab.wait(0.1)
+    client.send("and another\n")
+    client.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "server", "data_after_close")
+
+
+@scenario(quick=True)
+def rst_answers_fin(lab: Lab) -> None:
+    """The client's FIN is answered by RST: the server closes with SO_LINGER 0 as soon as it reads the end of file."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    server.linger0()
+    client.close()
+    server.recv()
+    server.close()
+    lab.wait(0.2)
+    lab.must_find(client, "rst_close", "server", "after_peer_fin")
+
+
+@scenario(quick=True)
+def process_killed(lab: Lab) -> None:
+    """The server's process is killed while a request is unread: the kernel closes for it, with RST."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    client.send(REQUEST)
+    lab.wait(0.1)
+    server.kill()
+    client.recv()
+    client.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "server", "unread_data")
+
+
+@scenario(quick=True)
+def injected_reset(lab: Lab) -> None:
+    """The router forges a RST to the client in the midst of a healthy connection; the server knows nothing of it."""
+    client, server, _ = lab.pair(port=40051)
+    for _ in range(3):
+        exchange(client, server)
+        lab.wait(0.05)
+    lab.rule(f"tcp sport 40051 tcp dport {PORT} ip length > 60 reject with tcp reset")
+    client.send(REQUEST)
+    client.recv()
+    client.close()
+    lab.wait(0.5)
+    lab.must_find(client, "middlebox_reset", "server", vantages=("client", "middle"))
+
+
+# How one side dies
+
+
+@scenario()
+def peer_vanished(lab: Lab) -> None:
+    """The server's host loses power; the client sends, retransmits with back-off, and gives up after 5 s: ETIMEDOUT, no RST."""
+    client, server, _ = lab.pair()
+    client.tcp(TCP_USER_TIMEOUT, 5000)
+    exchange(client, server)
+    lab.wait(0.3)
+    lab.drop("ip daddr 10.0.2.2")
+    server.crash()
+    lab.wait(0.2)
+    client.send("are you there?\n")
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    near = ("client", "middle")
+    lab.must_find(client, "data_timeout", "client", vantages=near)
+    lab.must_find(client, "half_open", "client", "peer_vanished", vantages=near)
+
+
+@scenario()
+def peer_rebooted(lab: Lab) -> None:
+    """The server's host crashes and is up again before the client sends: a RST from a host without memory answers."""
+    client, server, listener = lab.pair()
+    exchange(client, server)
+    lab.wait(0.2)
+    server.crash()
+    listener.close()
+    lab.network.unplug("server")
+    lab.note("power off", role="server")
+    lab.wait(1.0)
+    lab.network.replug("server")
+    lab.note("power on", role="server")
+    lab.wait(0.5)
+    client.send("are you there?\n")
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    lab.must_find(client, "half_open", "client", "peer_rebooted")
+    lab.must_find(client, "rst_close", "server", "no_socket", level="may")
+
+
+@scenario()
+def half_open_reconnect(lab: Lab) -> None:
+    """The client crashes and connects again from the same port: challenge ACK, RST, a new SYN, success (RFC 9293 3.5.1)."""
+    client, server, listener = lab.pair(port=40061)
+    exchange(client, server)
+    lab.wait(0.3)
+    client.crash()
+    lab.wait(0.5)
+    again = lab.socket("client").bind(40061).connect()
+    accepted = lab.accept(listener)
+    server.recv()
+    server.close()
+    exchange(again, accepted)
+    finish(lab, again, accepted)
+    lab.must_find(again, "half_open_reconnect", "server", "client_crashed")
+    lab.must_find(again, "half_open", "server", "peer_rebooted", level="may")
+    lab.must_find(again, "graceful_close", "client")
+
+
+@scenario()
+def keepalive_timeout(lab: Lab) -> None:
+    """The server's host vanishes under an idle connection; three keepalive probes go unanswered, then the client resets."""
+    client, server, _ = lab.pair()
+    client.keepalive(idle_s=2, interval_s=1, count=3)
+    exchange(client, server)
+    lab.wait(0.3)
+    lab.drop("ip daddr 10.0.2.2")
+    server.crash()
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    near = ("client", "middle")
+    lab.must_find(client, "keepalive_timeout", "client", vantages=near)
+    lab.must_find(client, "half_open", "client", "peer_vanished", vantages=near)
+
+
+# Who does not read, who does not close
+
+
+@scenario()
+def zero_window(lab: Lab) -> None:
+    """The server does not read for 4 s: its window closes, the client probes; then the server reads and all arrives."""
+    listener = lab.socket("server").bind().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096).listen()
+    client = lab.socket("client").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384).connect()
+    server = lab.accept(listener)
+    text = b"The quick brown fox jumps over the lazy dog.\n" * 400
+
+    def write() -> None:
+        client.sendall(text)
+        client.shutdown()
+
+    def read() -> None:
+        lab.wait(4)
+        server.read_to_end()
+
+    together(write, read)
+    server.close()
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    lab.must_find(client, "zero_window", "server")
+    lab.must_find(client, "zero_window_recovered", "server")
+    lab.must_find(client, "graceful_close", "client")
+    lab.must_not_find(client, "data_timeout", "the peer lives and answers every probe")
+
+
+@scenario(sysctl={"client": {"tcp_fin_timeout": 3}})
+def close_wait_leak(lab: Lab) -> None:
+    """The server never closes after the client did: CLOSE-WAIT stays, the client's FIN-WAIT-2 expires after 3 s (tcp_fin_timeout),
+    and what the server sends at last draws a bare RST."""
+    client, server, listener = lab.pair()
+    other = lab.socket("client").connect()
+    forgotten = lab.accept(listener)
+    exchange(client, server)
+    exchange(other, forgotten)
+    lab.wait(0.1)
+    client.close()
+    other.close()
+    lab.wait(5)
+    server.send("too late\n")
+    lab.wait(0.2)
+    for sock in (client, other):
+        lab.must_find(sock, "close_wait_leak", "server")
+    lab.must_find(client, "fin_wait2_expired", "client", level="may")
+    lab.must_find(client, "rst_close", "client", "data_after_close")
+
+
+@scenario(sysctl={"client": {"tcp_tw_reuse": 1}})
+def port_reuse(lab: Lab) -> None:
+    """The client connects again from a port whose last connection is in its own TIME-WAIT: legal, after one second (tcp_tw_reuse)."""
+    listener = lab.socket("server").bind().listen()
+    for pause_s in (1.2, 0.1):
+        client = lab.socket("client").bind(40071).connect()
+        server = lab.accept(listener)
+        exchange(client, server)
+        finish(lab, client, server)
+        lab.wait(pause_s)
+    lab.must_find(client, "time_wait_reuse", "client")
+    lab.must_find(client, "graceful_close", "client")

@@ -1,0 +1,220 @@
+"""Tracepoint, polls and frames -> what the kernel's state of each endpoint was, and where a tap cannot know it.
+
+The tracepoint is exact while a full socket lives. Before and after it (SYN-RECEIVED, TIME-WAIT, FIN-WAIT-2 of a closed
+socket) the polls decide, with UNKNOWN for the bracket between two polls. It never uses what the wire suggests, except
+that a FIN-WAIT-2 cannot have ended before the peer sent its FIN (the peer's LAST-ACK, from the tracepoint).
+
+The form is that of the kernel-truth files: times are epoch seconds, names are the kernel's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .frames import Frame
+from .net import ADDRESS
+from .sockets import name
+from .trace import Change
+
+# States that the tracepoint does not show, so that a poll may add them.
+_POLLED = ("SYN_RECV", "FIN_WAIT2", "TIME_WAIT")
+# A transition is silent when nothing passes the endpoint's own tap this near to it (timers run up to a jiffy late).
+_SILENT_NS = 20_000_000
+
+Flow = tuple[tuple[str, int], tuple[str, int]]
+
+
+@dataclass(slots=True)
+class Span:
+    """A stretch of one endpoint's life in one state."""
+
+    begin_ns: int
+    end_ns: int
+    state: str
+    source: str
+
+    def row(self) -> list[Any]:
+        return [round(self.begin_ns / 1e9, 6), round(self.end_ns / 1e9, 6), self.state, self.source]
+
+
+@dataclass(slots=True)
+class Poll:
+    """A poll that found a change: the state was still the old one at ``previous_ns`` and the new one at ``end_ns``."""
+
+    previous_ns: int
+    end_ns: int
+    state: str
+
+
+def flow_name(flow: Flow) -> str:
+    return f"{name(flow[0])}>{name(flow[1])}"
+
+
+def flows_of(captures: dict[str, list[Frame]]) -> list[Flow]:
+    """Every (client, server) pair that had a segment at any tap; the client is the host of that name."""
+    seen: dict[Flow, int] = {}
+    for frame in sorted((f for fs in captures.values() for f in fs if f.flags >= 0), key=lambda f: f.time_ns):
+        pair = (frame.source, frame.target) if frame.source[0] in ADDRESS["client"] else (frame.target, frame.source)
+        seen.setdefault(pair, frame.time_ns)
+    return list(seen)
+
+
+def by_pair(changes: list[Change]) -> dict[Flow, list[Change]]:
+    """The changes of each (local, remote), with the port that a connecting socket got only after its SYN-SENT."""
+    waiting: dict[int, list[Change]] = defaultdict(list)
+    found: dict[Flow, list[Change]] = defaultdict(list)
+    for change in changes:
+        if "LISTEN" in (change.old, change.new) and change.new != "SYN_RECV":
+            continue
+        waiting[change.socket].append(change)
+        if change.local[1]:
+            for earlier in waiting.pop(change.socket):
+                found[change.local, change.remote].append(earlier)
+    return found
+
+
+def polls_of(lines: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[Poll]]:
+    """(role, ``local>remote``) -> what the polls saw change."""
+    found: dict[tuple[str, str], list[Poll]] = defaultdict(list)
+    for line in lines:
+        for pair, state in line["changed"].items():
+            found[line["role"], pair].append(Poll(line["previous"], line["t1"], state or "CLOSED"))
+    return found
+
+
+def timeline(
+    begin_ns: int, end_ns: int, changes: list[Change], polls: list[Poll], peer_fin_ns: list[tuple[int, int]]
+) -> list[Span]:
+    """One endpoint's states. ``peer_fin_ns``: (sent its FIN, saw it acknowledged) of the peer, from the tracepoint."""
+    spans: list[Span] = []
+
+    def add(at: int, state: str, source: str) -> None:
+        if spans and spans[-1].begin_ns >= at:
+            spans.pop()  # superseded at once
+        if spans and spans[-1].state == state:
+            return
+        if spans:
+            spans[-1].end_ns = at
+        spans.append(Span(at, end_ns, state, source))
+
+    add(begin_ns, "CLOSED", "init")
+    steps = [*changes, None]
+    gap_begin, before = begin_ns, "CLOSED"
+    for step in steps:
+        if gap_begin >= 0:
+            _gap(add, gap_begin, step.time_ns if step else end_ns, before, polls, peer_fin_ns)
+        if step is None:
+            break
+        if step.new == "CLOSED":
+            gap_begin, before = step.time_ns, step.old
+        else:
+            gap_begin = -1
+            add(step.time_ns, step.new, "tp")
+    return spans
+
+
+def _gap(
+    add: Any, begin_ns: int, end_ns: int, before: str, polls: list[Poll], peer_fin_ns: list[tuple[int, int]]
+) -> None:
+    """Fill a stretch without a full socket. ``before`` is the state that the full socket left when it went."""
+    inside = [poll for poll in polls if begin_ns < poll.end_ns <= end_ns and poll.state in (*_POLLED, "CLOSED")]
+    earlier = [poll for poll in polls if poll.end_ns <= begin_ns]
+    became = next((poll.state for poll in inside if poll.previous_ns <= begin_ns), None)
+    if became is None and before in ("FIN_WAIT1", "FIN_WAIT2", "CLOSING"):
+        # The small socket took over in the same state as the full one had: the polls saw no change.
+        became = earlier[-1].state if earlier and earlier[-1].state in _POLLED else None
+        became = "TIME_WAIT" if became is None and before == "CLOSING" and not inside else became
+    fin = next(((sent, seen) for sent, seen in peer_fin_ns if begin_ns < seen and sent < end_ns), None)
+    if before in ("FIN_WAIT1", "FIN_WAIT2", "CLOSING") and became in ("TIME_WAIT", "FIN_WAIT2"):
+        state = "FIN_WAIT2" if became == "FIN_WAIT2" or (fin and fin[0] > begin_ns) else "TIME_WAIT"
+        add(begin_ns, state, "tp+poll")
+    else:
+        state = "CLOSED"
+        add(begin_ns, "CLOSED", "tp" if before != "CLOSED" else "init")
+    for poll in inside:
+        if poll.state == state:
+            continue
+        low, high, source = max(poll.previous_ns, begin_ns), poll.end_ns, "poll"
+        if state == "FIN_WAIT2" and poll.state == "TIME_WAIT" and fin and max(low, fin[0]) <= min(high, fin[1]):
+            low, high, source = max(low, fin[0]), min(high, fin[1]), "poll+peer"
+        add(low, "UNKNOWN", source)
+        add(high, poll.state, source)
+        state = poll.state
+
+
+def states(
+    begin_ns: int,
+    end_ns: int,
+    flows: list[Flow],
+    changes: list[Change],
+    polls: dict[tuple[str, str], list[Poll]],
+) -> dict[str, dict[str, list[Span]]]:
+    """The time lines of both endpoints of every flow."""
+    pairs = by_pair(changes)
+    found = {}
+    for client, server in flows:
+        ends = {"client": (client, server), "server": (server, client)}
+        fins = {role: _fins(pairs.get(pair, []), end_ns) for role, pair in ends.items()}
+        found[flow_name((client, server))] = {
+            role: timeline(
+                begin_ns,
+                end_ns,
+                pairs.get(pair, []),
+                polls.get((role, flow_name(pair)), []),
+                fins["server" if role == "client" else "client"],
+            )
+            for role, pair in ends.items()
+        }
+    return found
+
+
+def _fins(changes: list[Change], end_ns: int) -> list[tuple[int, int]]:
+    """When an endpoint entered LAST-ACK, and when it left it."""
+    return [
+        (change.time_ns, following[0].time_ns if following else end_ns)
+        for index, change in enumerate(changes)
+        if change.new == "LAST_ACK"
+        for following in [changes[index + 1 :]]
+    ]
+
+
+def silent(
+    found: dict[str, dict[str, list[Span]]], flows: list[Flow], captures: dict[str, list[Frame]], end_ns: int
+) -> list[dict[str, Any]]:
+    """Transitions that left no frame at the endpoint's own tap: unknowable until that endpoint speaks again."""
+    rows = []
+    for flow in flows:
+        for role, local in zip(("client", "server"), flow, strict=True):
+            own = [f.time_ns for f in captures[role] if f.flags < 0 or {f.source, f.target} == set(flow)]
+            spans = [span for span in found[flow_name(flow)][role] if span.state != "UNKNOWN"]
+            for old, new in zip(spans, spans[1:], strict=False):
+                if old.state == "TIME_WAIT" and new.state == "CLOSED":
+                    continue  # a timer that every observer may run
+                if any(old.end_ns - _SILENT_NS <= at <= new.begin_ns + _SILENT_NS for at in own):
+                    continue
+                for vantage, capture in captures.items():
+                    later = (
+                        f.time_ns
+                        for f in capture
+                        if f.time_ns > new.begin_ns and f.source == local and {f.source, f.target} == set(flow)
+                    )
+                    row = {"flow": flow_name(flow), "endpoint": role, "t0": old.end_ns / 1e9}
+                    row |= {"t1": next(later, end_ns) / 1e9, "why": f"silent {old.state}->{new.state}"}
+                    rows.append(row | {"vantages": [vantage]})
+    return rows
+
+
+def first_packets(flows: list[Flow], captures: dict[str, list[Frame]]) -> dict[str, dict[str, float]]:
+    """When each flow was first seen at each tap."""
+    return {
+        vantage: {
+            flow_name(flow): time_ns / 1e9
+            for flow in flows
+            for time_ns in [next((f.time_ns for f in capture if {f.source, f.target} == set(flow)), None)]
+            if time_ns is not None
+        }
+        for vantage, capture in captures.items()
+    }
