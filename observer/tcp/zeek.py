@@ -22,11 +22,11 @@ What differs from Zeek on purpose.  One row of the flow table is one connection,
 a timer.  Where it does so 5 s after the close is complete, 5 s after a SYN that nobody answered (the sender goes on
 without SYN: one direction was captured), or because another connection begins on the same ports, the flow keeps the
 first record and the rest is not in it (`zeek_is_over`): a late RST cannot change how a connection ended.  Inactivity
-(5 min), a late answer to a SYN and a simultaneous open do not begin another record here, nor does a first segment
-with a wrong checksum have a record of its own.  `x` (an application analyser gave up) has no cause in TCP.  Of several holes in one
-direction only the first is kept exactly: octets above it count as present up to the highest one seen, so `g` may be
-missed, never invented.  Payload that the capture cut off counts as present (Zeek drops such payload and reports
-gaps).  Counts for `c g t w` stop at 1,048,575, after the seventh letter.
+(5 min), a late answer to a SYN and a simultaneous open do not begin another record here, nor has a first segment with
+a wrong checksum a record of its own.  `x` (an application analyser gave up) has no cause in TCP.  Of several holes
+in one direction only the first is kept exactly: octets above it count as present up to the highest one seen, so `g`
+may be missed, never invented.  Payload that the capture cut off counts as present (Zeek drops such payload and
+reports gaps).  Counts for `c g t w` stop at 1,048,575, after the seventh letter.
 
 Never here: findings, RFC 9293 states, time-outs of TCP itself.
 
@@ -66,20 +66,25 @@ from observer.tcp.zeek_cells import (
     INACTIVE,
     L_C,
     L_FLIP,
+    L_H,
     L_R,
     L_S,
+    L_W,
     MASK,
     ORIGINATOR,
-    PARTIAL,
     QUICK,
     RESET,
     SEEN,
     SEEN_ACK,
     SEEN_DATA,
+    SILENT,
     STATE_MASK,
-    SYN_ACK_SENT,
     SYN_SENT,
+    TIMER_MASK,
+    TIMER_SHIFT,
+    TOO_LARGE_JUMP,
     UPPER,
+    WAITING,
     Z_ACKED,
     Z_COUNTS,
     Z_DELIVERED,
@@ -87,27 +92,29 @@ from observer.tcp.zeek_cells import (
     Z_IGNORE_CHECKSUMS,
     Z_LAST,
     Z_OVER,
+    Z_PARTIAL,
     Z_START,
     Z_STARTED,
+    ZERO_WINDOW_SHIFT,
 )
 from observer.tcp.zeek_steps import (
     zeek_acknowledged,
-    zeek_begin,
+    zeek_append,
     zeek_close,
-    zeek_count,
+    zeek_corrects,
+    zeek_counted,
     zeek_delta,
     zeek_ends,
-    zeek_flip_after_syn_ack,
-    zeek_init_endpoint,
-    zeek_letters,
-    zeek_partial,
+    zeek_enter,
+    zeek_flip,
+    zeek_from_inactive,
+    zeek_is_flipped,
+    zeek_last,
+    zeek_letter,
+    zeek_numbers,
     zeek_payload,
     zeek_quick,
-    zeek_set_sequence,
-    zeek_start_timer,
     zeek_step,
-    zeek_update_acked,
-    zeek_update_last,
 )
 
 if TYPE_CHECKING:
@@ -141,14 +148,13 @@ def zeek_is_plain(flows: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
     is open; the checksum is not wrong; the segment begins exactly at the highest octet seen; it acknowledges nothing
     that was not seen.  Only then the sender's highest octet is moved on, which is the one thing that changes.
     """
-    r = s
-    length = rows[r + seg.LENGTH]
+    length = rows[s + seg.LENGTH]
     need = QUICK | (SEEN_DATA if length else SEEN_ACK)
-    if flows[x + Z_FLAGS] & need != need or rows[r + seg.FLAGS] & (CONTROL | seg.ACK_FLAG) != seg.ACK_FLAG:
+    if flows[x + Z_FLAGS] & need != need or rows[s + seg.FLAGS] & (CONTROL | seg.ACK_FLAG) != seg.ACK_FLAG:
         return 0
-    if rows[r + seg.SEQ] != flows[x + Z_LAST] or (flows[y + Z_LAST] - rows[r + seg.ACK]) & 0x80000000:
+    if rows[s + seg.SEQ] != flows[x + Z_LAST] or (flows[y + Z_LAST] - rows[s + seg.ACK]) & 0x80000000:
         return 0
-    if rows[r + seg.WINDOW] == 0 or rows[r + seg.OPTIONS] & (seg.BAD_CHECKSUM | seg.CUT_HEADER):
+    if rows[s + seg.WINDOW] == 0 or rows[s + seg.OPTIONS] & (seg.BAD_CHECKSUM | seg.CUT_HEADER):
         return 0
     flows[x + Z_LAST] = (flows[x + Z_LAST] + length) & MASK
     return 1
@@ -161,33 +167,39 @@ def zeek_is_plain(flows: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
 def zeek_segment(flows: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int, from_first_sender: int) -> int:
     """Take one segment of a flow.
 
-    x, y: first cells of the sender's and the receiver's endpoint block in `flows`; s: index of the segment's row;
+    x, y: first cells of the sender's and the receiver's endpoint block in `flows`; s: first cell of the segment's row;
     from_first_sender: 1 if the sender also sent the flow's first segment.  Returns 0.  Rows of KIND_QUOTED are not
     for this function; duplicates of a frame are, because Zeek takes them for retransmissions.
     """
-    r = s
-    options = rows[r + seg.OPTIONS]
+    options, flags, length = rows[s + seg.OPTIONS], rows[s + seg.FLAGS], rows[s + seg.LENGTH]
+    seq, time_ns = rows[s + seg.SEQ], rows[s + seg.TIME]
     if flows[flow + layout.Z_FLOW] & Z_OVER or options & seg.CUT_HEADER:
         return 0
     # 1. roles
     if not flows[flow + layout.Z_FLOW] & Z_STARTED:
-        zeek_begin(flows, flow, x, y, rows, s, from_first_sender)
-    elif zeek_ends(flows, flow, x, y, rows, s):
+        flows[flow + layout.Z_FLOW] |= Z_STARTED
+        flows[(x if from_first_sender else y) + Z_FLAGS] |= ORIGINATOR
+        if zeek_is_flipped(flags, rows[s + seg.SRC_PORT], rows[s + seg.DST_PORT]):
+            zeek_flip(flows, flow, x, y)
+            zeek_append(flows, flow, L_FLIP)
+    elif zeek_ends(flows, flow, x, y, flags, seq, time_ns):
+        flows[flow + layout.Z_FLOW] |= Z_OVER
+        flows[x + Z_FLAGS] &= ~QUICK
+        flows[y + Z_FLAGS] &= ~QUICK
         return 0
     # 2. checksum
     if options & seg.BAD_CHECKSUM and not flows[flow + layout.Z_FLOW] & Z_IGNORE_CHECKSUMS:
-        return zeek_count(flows, flow, x, Z_COUNTS, CHECKSUM_SHIFT, L_C)
-    flags, length = rows[r + seg.FLAGS], rows[r + seg.LENGTH]
-    zeek_flip_after_syn_ack(flows, flow, x, y, flags, length)
-    return zeek_process(flows, flow, x, y, rows, s)
-
-
-@kernel
-def zeek_process(flows: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int) -> int:
-    """Steps 3 to 6 for a segment that counts."""
-    r = s
-    flags, length = rows[r + seg.FLAGS], rows[r + seg.LENGTH]
-    seq, ack = rows[r + seg.SEQ], rows[r + seg.ACK]
+        letter = zeek_counted(flows, x + Z_COUNTS, CHECKSUM_SHIFT, L_C)
+        if letter:
+            zeek_append(flows, flow, letter + UPPER if flows[x + Z_FLAGS] & ORIGINATOR else letter)
+        return 0
+    if flows[flow + layout.Z_HISTORY] == L_H + UPPER and not flags & CONTROL and (length or flags & seg.ACK_FLAG):
+        # it began with a SYN-ACK; an ACK or data afterwards shows that this was no scan
+        flows[flow + layout.Z_HISTORY] = L_FLIP | L_H << 5
+        flows[flow + layout.Z_FLOW] += 1
+        zeek_flip(flows, flow, x, y)
+        server = y if flows[x + Z_FLAGS] & ORIGINATOR else x
+        flows[server + Z_FLAGS] = zeek_enter(flows[server + Z_FLAGS], ESTABLISHED)
     if flows[x + Z_FLAGS] & QUICK:
         # zeek_is_plain moved only Z_LAST on
         flows[x + Z_DELIVERED] = flows[x + Z_LAST]
@@ -195,35 +207,80 @@ def zeek_process(flows: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int)
     if not flows[x + Z_FLAGS] & SEEN:
         zeek_partial(flows, flow, x, flags)
     # 3. sequence numbers (SYN and FIN take one each; the payload of a RST is not part of the stream)
-    taken = 0 if flags & seg.RST else length
-    if flags & seg.SYN:
-        taken += 1
-    if flags & seg.FIN:
-        taken += 1
-    end = (seq + taken) & MASK
-    zeek_init_endpoint(flows, x, flags, seq, end)
+    end = seq + (flags >> 1 & 1) + (flags & seg.FIN)
+    end = (end if flags & seg.RST else end + length) & MASK
+    if flows[x + Z_FLAGS] & STATE_MASK == INACTIVE:
+        if flags & seg.SYN:
+            zeek_numbers(flows, x, seq, end)
+        else:
+            zeek_numbers(flows, x, seq - 1, seq)
+    elif flags & seg.SYN and zeek_corrects(flows[x + Z_FLAGS], 1 if seq == flows[x + Z_START] else 0):
+        zeek_numbers(flows, x, seq, end)
     # 4. letters
-    zeek_letters(flows, flow, x, y, rows, s)
+    letter = zeek_letter(flows, x, flags, (seq - flows[x + Z_START]) & MASK, length)
+    own = flows[x + Z_FLAGS]
+    upper = UPPER if own & ORIGINATOR else 0
+    letters = letter + upper if letter else 0
+    shift = 5 if letter else 0
+    boring = flags & seg.RST or own & STATE_MASK == RESET or flows[y + Z_FLAGS] & STATE_MASK == CLOSED
+    if rows[s + seg.WINDOW] == 0 and not boring:
+        letter = zeek_counted(flows, x + Z_COUNTS, ZERO_WINDOW_SHIFT, L_W)
+        letters |= letter + upper << shift if letter else 0
+        shift += 5 if letter else 0
+    # acknowledged numbers, then the sender's own
+    ack = rows[s + seg.ACK] if flags & seg.ACK_FLAG else -1
+    if ack >= 0 and flows[y + Z_FLAGS] & STATE_MASK == INACTIVE:
+        zeek_numbers(flows, y, ack - 1, ack - 1)
+        ack = -1
+    elif ack >= 0 and zeek_delta(ack, flows[y + Z_START]) < 0:
+        ack = -1  # before the begin of what is known
+    elif ack >= 0 and not flags & seg.RST and zeek_delta(ack, flows[y + Z_LAST]) > 0:
+        # octets that were not captured; other acknowledgments say no more than Z_LAST.  An acknowledgment of 0 far
+        # away is rather a broken field than a large connection.
+        moved = zeek_delta(ack, flows[y + Z_ACKED])
+        if moved > 0 and (ack != 0 or moved <= TOO_LARGE_JUMP):
+            flows[y + Z_ACKED] = ack
+    letter = zeek_last(flows, x, flags, end, length)
+    letters |= letter + upper << shift if letter else 0
+    shift += 5 if letter else 0
+    # 5. the machine
     if flags & seg.FIN:
         flows[x + Z_FLAGS] |= HAS_FIN
-    fresh = flags & seg.ACK_FLAG and flows[y + Z_FLAGS] & STATE_MASK == INACTIVE
-    if fresh:
-        zeek_set_sequence(flows, y, ack - 1, ack - 1)
-    elif flags & (seg.ACK_FLAG | seg.RST) == seg.ACK_FLAG:
-        zeek_update_acked(flows, y, ack)
-    zeek_update_last(flows, flow, x, flags, end, length)
-    # 5. the machine
-    if flags & seg.SYN and flows[x + Z_FLAGS] & (STATE_MASK | ORIGINATOR) == ORIGINATOR:
-        zeek_start_timer(flows, flow, rows[r + seg.TIME])
-    closes = zeek_step(flows, flow, x, y, flags, length)
+    before = flows[x + Z_FLAGS] & STATE_MASK
+    if before == INACTIVE:
+        if flags & seg.SYN and upper:
+            cell = flows[flow + layout.Z_FLOW]
+            flows[flow + layout.Z_FLOW] = cell & TIMER_MASK | (time_ns >> 20) << TIMER_SHIFT
+        letter = zeek_from_inactive(flows, flow, x, y, flags, length)
+        letters |= letter << shift
+        shift += 5 if letter else 0
+    elif flags & CONTROL:
+        zeek_step(flows, x, y, flags)
     # 6. holes
-    if flags & seg.ACK_FLAG and not fresh and zeek_delta(ack, flows[y + Z_START]) >= 0:
-        zeek_acknowledged(flows, flow, y, x, ack)
+    if ack >= 0:
+        letter = zeek_acknowledged(flows, flow, x, y, ack)
+        if letter:
+            upper = UPPER if flows[y + Z_FLAGS] & ORIGINATOR else 0
+            letters |= (letter + upper if letter < 32 else letter + (upper << 5 | upper)) << shift
     if length > 0 and not flags & seg.RST:
-        zeek_payload(flows, x, (seq + 1) & MASK if flags & seg.SYN else seq, length)
-    if closes:
-        zeek_close(flows, flow, x, y, rows[r + seg.TIME])
+        zeek_payload(flows, x, seq + (flags >> 1 & 1), length)
+    if flags & (seg.FIN | seg.RST) and flows[x + Z_FLAGS] & STATE_MASK != before:
+        zeek_close(flows, flow, x, y, time_ns)
+    zeek_append(flows, flow, letters)
     return zeek_quick(flows, x, y)
+
+
+@kernel
+def zeek_partial(flows: Int64s, flow: int, x: int, flags: int) -> int:
+    """Whether the begin of the connection is missing, by the first segment of each side."""
+    cell = flows[flow + layout.Z_FLOW]
+    if flows[x + Z_FLAGS] & ORIGINATOR:
+        whole = flags & (seg.SYN | seg.ACK_FLAG) == seg.SYN
+    else:
+        whole = not cell & Z_PARTIAL and flags & seg.SYN != 0
+    flows[flow + layout.Z_FLOW] = cell & ~Z_PARTIAL if whole else cell | Z_PARTIAL
+    flows[x + Z_FLAGS] |= SEEN
+    return 0
 
 
 # --- the result -------------------------------------------------------------------------------------------
@@ -276,9 +333,9 @@ def zeek_conn_state(flows: Int64s, flow: int, client: int, server: int) -> int:
     o = zeek_originator(flows, client, server)
     p = client if o == server else server
     a, b = flows[o + Z_FLAGS] & STATE_MASK, flows[p + Z_FLAGS] & STATE_MASK
-    a_silent, b_silent = a == INACTIVE or a == PARTIAL, b == INACTIVE or b == PARTIAL
+    a_silent, b_silent = SILENT >> a & 1, SILENT >> b & 1
     if b == RESET:
-        if a == SYN_SENT or a == SYN_ACK_SENT or (a == RESET and zeek_is_empty(flows, o) and zeek_is_empty(flows, p)):
+        if WAITING >> a & 1 or (a == RESET and zeek_is_empty(flows, o) and zeek_is_empty(flows, p)):
             return C_REJ
         return C_RSTRH if a_silent else C_RSTR
     if a == RESET:

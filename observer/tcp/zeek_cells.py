@@ -47,6 +47,10 @@ PARTIAL: Final = 3
 ESTABLISHED: Final = 4
 CLOSED: Final = 5
 RESET: Final = 6
+# sets of states, one bit for each
+WAITING: Final = 1 << SYN_SENT | 1 << SYN_ACK_SENT
+SILENT: Final = 1 << INACTIVE | 1 << PARTIAL
+OPEN: Final = 1 << PARTIAL | 1 << ESTABLISHED
 
 # --- Z_FLOW ---------------------------------------------------------------------------------------------
 LETTERS_MASK: Final = 63  # letters noted
@@ -121,6 +125,16 @@ C_SH: Final = 11
 C_SHR: Final = 12
 C_OTH: Final = 13
 
-# Zeek's likely_server_ports with its default scripts, TCP only: one bit for each port 0..63 and 64..127
-LIKELY_LOW: Final = 1 << 21 | 1 << 22 | 1 << 25 | 1 << 43 | 1 << 53  # ftp, ssh, smtp, whois, dns
-LIKELY_HIGH: Final = 1 << 79 - 64 | 1 << 80 - 64 | 1 << 81 - 64 | 1 << 88 - 64  # finger, http, http, kerberos
+# fmt: off
+LIKELY_SERVERS: Final = frozenset({
+    21, 2811,  # ftp, gridftp
+    22, 25, 587, 43, 53, 79, 88,  # ssh, smtp, whois, dns, finger, kerberos
+    80, 81, 631, 1080, 3128, 8000, 8080, 8888,  # http
+    135, 139, 445,  # dce-rpc, smb
+    143, 389, 3268, 502, 1883,  # imap, ldap, modbus, mqtt
+    443, 563, 585, 614, 636, 989, 990, 992, 993, 995, 5223,  # tls
+    1434, 3306, 3389, 5222, 5269, 5432, 6379,  # mysql, rdp, xmpp, postgresql, redis
+    6666, 6667, 6668, 6669, 20000,  # irc, dnp3
+})
+# fmt: on
+"""Zeek's likely_server_ports with its default scripts (base/protocols), TCP only."""
