@@ -6,7 +6,7 @@ value of `tcp.completeness`.  They remember some cells per endpoint (`A_...` in 
 
 Plain segments
 --------------
-Nearly every segment of a healthy connection is *plain*: it has no marks, and only six cells of its sender move.
+Nearly every segment of a healthy connection is *plain*: it has no marks, and only seven cells of its sender move.
 A segment x -> y is plain if all of this holds (`is_plain` tests precisely this):
 
 * flags: ACK, and none of SYN, FIN, RST; window not 0;
@@ -17,8 +17,8 @@ A segment x -> y is plain if all of this holds (`is_plain` tests precisely this)
 * with payload: y's window is not 0, and SEG.SEQ + SEG.LEN is beyond y's A_ACK and not exactly at the edge of that
   window.
 
-Then (`plain` does precisely this) x's A_ACK, A_WINDOW, A_ACK_TIME and A_STAMP become the segment's; with payload
-A_NEXT and A_NEXT_TIME too.  Beside that the flow's COMPLETENESS gets 8 (payload) or 4 (none), as for every segment.
+Then (`plain` does precisely this) x's A_ACK, A_WINDOW, A_ACK_TIME, A_STAMP and A_SEEN become the segment's; with
+payload A_NEXT and A_NEXT_TIME too.  Beside that the flow's COMPLETENESS gets 8 (payload) or 4 (none), as for every segment.
 
 Where this differs from Wireshark
 ---------------------------------
@@ -93,6 +93,7 @@ from observer.tcp.layout import (
 from observer.tcp.sequence import MASK, add, gt, le, lt
 
 A_STAMP: Final = A_SPARE  # what tells its last segment from a retransmission, see `_stamp`
+A_SEEN: Final = A_SPARE + 1  # bit k: a segment with the identification of A_STAMP, less k, has been seen
 
 # --- bits of A_FLAGS ----------------------------------------------------------------------------------
 BASE_KNOWN: Final = 1  # A_BASE holds
@@ -120,7 +121,8 @@ NOT_SCALED: Final = 64 | SCALE_KNOWN
 CONTROL: Final = SYN | FIN | RST
 FAST_NS: Final = 20_000_000  # Wireshark: a fast retransmission comes within 20 ms of the last duplicate ACK
 REORDERED_NS: Final = 3_000_000  # Wireshark: out-of-order comes within 3 ms, or the handshake's round trip if known
-OLDER_IDS: Final = 64  # how many identifications back a copy may lie in a capture that is known to be doubled
+OLDER_IDS: Final = 62  # how many identifications back A_SEEN remembers (it is a window as RFC 4303 3.4.3 has)
+ALL_SEEN: Final = (1 << OLDER_IDS) - 1
 
 FIRST_BITS: Final = 8  # where `completeness_of` keeps the bits that count only once a second segment has come
 
@@ -149,7 +151,7 @@ def plain(flows: Int64s, x: int, rows: Int64s, s: int) -> None:
     flows[x + A_ACK] = rows[s + ACK]
     flows[x + A_WINDOW] = rows[s + WINDOW]
     flows[x + A_ACK_TIME] = rows[s + TIME]
-    flows[x + A_STAMP] = _stamp(rows, s)
+    _number_seen(flows, x, _stamp(rows, s))
     if rows[s + LENGTH]:
         flows[x + A_NEXT] = (rows[s + SEQ] + rows[s + LENGTH]) & MASK
         flows[x + A_NEXT_TIME] = rows[s + TIME]
@@ -232,8 +234,8 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
     2. or, with identification 0 or IPv6, equal likewise, timestamps and SACK included, no RST, and the peer silent
        since: duplicate ACKs and resets are provoked, one by one (where the peer cannot be seen, this is said only of
        segments that take sequence space);
-    3. or, once rule 1 has found a copy of this sender's, with one of the last OLDER_IDS identifications, and no gap
-       that it could fill: copies from a second tap arrive some packets late.
+    3. or, once a copy was found in this flow, with one of the last OLDER_IDS identifications of this sender that have
+       indeed been seen: copies from a second tap arrive some packets late, between others and out of order.
 
     The time to live does not matter: it differs where the taps have a router between them.
     """
@@ -252,9 +254,9 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
         silent = flows[y + A_ACK_TIME] < flows[x + A_ACK_TIME] if visible else end != rows[s + SEQ]
         if silent and (rows[s + FLAGS] & RST) == 0:
             return MARK_DUPLICATE_FRAME
-    if flags & DOUBLED and number and (flags & GAP) == 0 and le(ack, flows[x + A_ACK]):
+    if flags & DOUBLED and number:
         back = (flows[x + A_STAMP] - number) & 0xFFFF
-        if 0 < back <= OLDER_IDS and flows[x + A_STAMP] & 0xFFFF:
+        if back < OLDER_IDS and (flows[x + A_SEEN] >> back) & 1:
             return MARK_DUPLICATE_FRAME
     return 0
 
@@ -272,6 +274,21 @@ def _stamp(rows: Int64s, s: int) -> int:
         if rows[s + OPTIONS] & HAS_SACK:
             mixed ^= rows[s + SACK_LEFT] ^ rows[s + SACK_RIGHT]
     return number | ((mixed & MASK) << 16) | ((rows[s + LENGTH] & 0x3FFF) << 48)
+
+
+@kernel
+def _number_seen(flows: Int64s, x: int, stamp: int) -> None:
+    """Moves A_STAMP and A_SEEN on; a late segment with an older identification only leaves its bit."""
+    ahead = (stamp - flows[x + A_STAMP]) & 0xFFFF
+    seen = flows[x + A_SEEN]
+    if ahead < OLDER_IDS:
+        flows[x + A_SEEN] = ((seen & (ALL_SEEN >> ahead)) << ahead) | 1
+    elif 0x10000 - ahead < OLDER_IDS:
+        flows[x + A_SEEN] = seen | (1 << (0x10000 - ahead))
+        return
+    else:
+        flows[x + A_SEEN] = 1
+    flows[x + A_STAMP] = stamp
 
 
 @kernel
@@ -432,12 +449,12 @@ def _remember(flows: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int, ma
         mine |= LAST_KEEP_ALIVE
     if marks & MARK_ZERO_WINDOW_PROBE:
         mine |= LAST_WINDOW_PROBE
-    stamp = _stamp(rows, s)
     if marks & MARK_DUPLICATE_FRAME:
-        mine |= DOUBLED if rows[s + IP_ID] else 0
-        stamp = flows[x + A_STAMP]  # the newest identification stays
+        mine |= DOUBLED
+        flows[y + A_FLAGS] |= DOUBLED
+    else:
+        _number_seen(flows, x, _stamp(rows, s))
     flows[x + A_FLAGS] = mine
-    flows[x + A_STAMP] = stamp
     flows[x + A_ACK] = rows[s + ACK]
     flows[x + A_WINDOW] = rows[s + WINDOW]
     flows[x + A_ACK_TIME] = rows[s + TIME]

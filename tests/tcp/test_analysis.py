@@ -285,6 +285,14 @@ def test_copies_some_packets_late() -> None:
     assert all(marks & MARK_DUPLICATE_FRAME for marks in found[-6:])
 
 
+def test_a_late_original_in_a_doubled_capture_is_no_copy() -> None:
+    syn = (0, "a", 0, 0, "S", 0, {"ip_id": 3})
+    told = [(30 + i / 100, "a", 1 + 100 * i, 1, "PA", 100, {"ip_id": 20 + i}) for i in (0, 2, 1)]
+    segments = life(syn, (0.1, *syn[1:]), *HANDSHAKE[1:], *told)
+    segments.append(replace(segments[-1], time_ns=segments[-1].time_ns + 10_000))
+    assert [marks & MARK_DUPLICATE_FRAME != 0 for marks in marks_of(segments, duplicate_ns=MS)[-2:]] == [False, True]
+
+
 def test_duplicate_acks_of_a_stack_without_identification_are_no_copies() -> None:
     told = [(30, "a", 1, 1, "PA", 100), (31, "a", 201, 1, "PA", 100), (31.1, "b", 1, 101, "A", 0, {"ts": 5})]
     told += [(31.15, "a", 301, 1, "PA", 100), (31.2, "b", 1, 101, "A", 0, {"ts": 5})]
@@ -341,7 +349,7 @@ def test_the_kernels_of_the_head_of_the_file_use_no_other_cells() -> None:
     mine = {layout.COMPLETENESS, layout.FIRST_RTT, layout.SYN_TIME, layout.PREVIOUS}
     for block in (layout.CLIENT, layout.SERVER):
         cells = ("FLAGS", "NEXT", "CONTIGUOUS", "ACK", "WINDOW", "NEXT_TIME", "ACK_TIME", "BASE", "SCALE", "SPARE")
-        mine |= {block + getattr(layout, "A_" + cell) for cell in cells}
+        mine |= {block + getattr(layout, "A_" + cell) for cell in cells} | {block + analysis.A_SEEN}
     touched = set(np.flatnonzero(np.abs(np.array(conversations.flows)).sum(axis=0)).tolist())
     assert touched <= mine
     assert len(conversations.row) == seg.STRIDE
