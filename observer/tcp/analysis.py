@@ -18,7 +18,7 @@ A segment x -> y is plain if all of this holds (`is_plain` tests precisely this)
   window.
 
 Then (`plain` does precisely this) x's A_ACK, A_WINDOW, A_ACK_TIME, A_STAMP and A_SEEN become the segment's; with
-payload A_NEXT and A_NEXT_TIME too.  Beside that the flow's COMPLETENESS gets 8 (payload) or 4 (none), as for every segment.
+payload A_NEXT and A_NEXT_TIME too.  Beside that the flow's COMPLETENESS gets 8 (payload) or 4 (none), as ever.
 
 Where this differs from Wireshark
 ---------------------------------

@@ -6,22 +6,25 @@ Conversations are found here by a dictionary, so that these tests need nothing o
 from __future__ import annotations
 
 import csv
+import ctypes
 import gzip
 import os
 import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 
 from observer import segments as seg
-from observer.kernels import Checked, Interpreted
+from observer import translate
+from observer.kernels import Int64s, Interpreted, address_of, kinds_of
 from observer.tcp import analysis, layout
 from observer.tcp.sequence import MASK, add, gt
 
@@ -59,7 +62,7 @@ class Said:
     marks: int
 
 
-def step(flows: Any, rows: Any, flow: int, x: int, y: int, s: int, duplicate_ns: int) -> int:
+def step(flows: Int64s, rows: Int64s, flow: int, x: int, y: int, s: int, duplicate_ns: int) -> int:
     """One segment, by the shortcut where it is plain, as the tracker does it."""
     if analysis.is_plain(flows, x, y, rows, s):
         analysis.plain(flows, x, rows, s)
@@ -83,18 +86,57 @@ def careful(flows: Any, rows: Any, flow: int, x: int, y: int, s: int, duplicate_
     return 0
 
 
-def opens(flows: Any, x: int, flags: int, seq: int) -> int:
+def opens(flows: Int64s, x: int, flags: int, seq: int) -> int:
     return analysis.opens_stream(flows, x, flags, seq)
 
 
-def bits(rows: Any, s: int, first: int) -> int:
+def bits(rows: Int64s, s: int, first: int) -> int:
     return analysis.completeness_of(rows, s, first)
+
+
+class Machine:
+    """An engine for `step`, `opens` and `bits`, which are no entries: machine code with bounds checks."""
+
+    def __init__(self) -> None:
+        self.library: Any = None
+        self.calls: dict[str, Any] = {}
+
+    def bind(self, function: Callable[..., int], *arrays: Any) -> Callable[..., int]:
+        call = self._calls()[function.__name__]
+        fixed = [part for array in arrays for part in (address_of(array), len(array))]
+        errors = ctypes.c_int64.from_address(self.library.get_global_value_address("out_of_range"))
+
+        def checked(*ints: int) -> int:
+            result = int(call(*fixed, *ints))
+            if errors.value:
+                raise IndexError(f"{errors.value} cells out of range")
+            return result
+
+        return checked
+
+    def _calls(self) -> dict[str, Any]:
+        if self.library is None:
+            functions: tuple[Callable[..., int], ...] = (step, opens, bits)
+            translator = translate.Translator(kinds_of, checked=True)
+            for function in functions:
+                translator.export(function, f"test.{function.__name__}")
+            code = translate.object_code(translator.finish())
+            machine = llvm.Target.from_default_triple().create_target_machine()
+            self.library = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            self.library.add_object_file(llvm.ObjectFileRef.from_data(code))
+            self.library.finalize_object()
+            for function in functions:
+                words = sum(1 if kind == "int" else 2 for kind in kinds_of(function))
+                prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * words)
+                address = self.library.get_function_address(f"test.{function.__name__}")
+                self.calls[function.__name__] = prototype(address)
+        return self.calls
 
 
 class Conversations:
     """Flows of segments that come one by one; each flow has an array of its own."""
 
-    def __init__(self, engine: Interpreted | Checked, *, duplicate_ns: int = -1, check: bool = False) -> None:
+    def __init__(self, engine: Interpreted | Machine, *, duplicate_ns: int = -1, check: bool = False) -> None:
         self.engine, self.duplicate_ns = engine, duplicate_ns
         self.step = careful if check else step
         self.row = np.zeros(seg.STRIDE, np.int64)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from observer import segments as seg
-from observer.kernels import Checked, Interpreted
+from observer.kernels import Interpreted
 from observer.tcp import analysis, layout
 from observer.tcp.layout import (
     MARK_ACK_LOST_SEGMENT,
@@ -40,7 +40,7 @@ from tests.tcp.oracle import Conversations, Row, Segment, names
 A, B = ("10.0.0.1", 40000), ("10.0.0.2", 80)
 ISS_A, ISS_B = 5000, 70000
 MS = 1_000_000
-checked = functools.cache(Checked)
+machine = functools.cache(oracle.Machine)
 
 
 def life(*told: tuple[object, ...], first_ns: int = 10**18) -> list[Segment]:
@@ -151,7 +151,7 @@ def why(row: Row, ours: int, last: dict[tuple[str, int], Segment]) -> str:
 
 
 @pytest.mark.skipif(not oracle.PACKETS.exists(), reason="needs ../shared/corpus")
-@pytest.mark.parametrize("engine", [Interpreted, checked], ids=["interpreted", "checked"])
+@pytest.mark.parametrize("engine", [Interpreted, machine], ids=["interpreted", "machine"])
 def test_agrees_with_wireshark_on_the_corpus(engine: type[Interpreted]) -> None:
     right, ours_only, theirs_only, reasons = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     headers = streams = 0
@@ -232,7 +232,7 @@ def test_initial_sequence_numbers_do_not_matter(seed: int, client: int, server: 
 
 
 def test_interpreted_and_compiled_agree() -> None:
-    one, two = (Conversations(engine, duplicate_ns=MS) for engine in (Interpreted(), checked()))
+    one, two = (Conversations(engine, duplicate_ns=MS) for engine in (Interpreted(), machine()))
     for segment in oracle.storm(Random(7), 300):
         assert one.add(segment) == two.add(segment)
     for left, right in zip(one.flows, two.flows, strict=True):
