@@ -194,7 +194,8 @@ def _to_arrow(column: Column, finished: Finished) -> pyarrow.Array:
     if null is not None and not null.any():
         null = None
     if texts is not None:
-        width = numpy.int8 if len(texts) < 128 else numpy.int32
+        # one width per kind: all parts of a table must have the same Arrow schema
+        width = numpy.int8 if column.kind == "enum" else numpy.int32
         codes = pyarrow.array(numpy.maximum(values, 0).astype(width), mask=null)
         return pyarrow.DictionaryArray.from_arrays(codes, pyarrow.array(list(texts), pyarrow.string()))
     if column.kind == "time":
