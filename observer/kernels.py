@@ -49,7 +49,7 @@ class Int64s(Protocol):
 
 
 ENTRIES: dict[str, Callable[..., int]] = {}
-KERNEL_MODULES = ("observer.capture.scan", "observer.wire.decode", "observer.tcp.track", "observer.tcp.fold")
+KERNEL_MODULES = ("observer.capture.scan", "observer.wire.decode", "observer.tcp.track", "observer.tcp.fold", "observer.tcp.columns")
 """The modules whose entries are compiled; importing them registers all kernels."""
 
 

@@ -68,7 +68,8 @@ from observer.tcp.layout import (
     A_NEXT,
     A_NEXT_TIME,
     A_SCALE,
-    A_SPARE,
+    A_SEEN,
+    A_STAMP,
     A_WINDOW,
     FIRST_RTT,
     MARK_ACK_LOST_SEGMENT,
@@ -92,8 +93,6 @@ from observer.tcp.layout import (
 )
 from observer.tcp.sequence import MASK, add, gt, le, lt
 
-A_STAMP: Final = A_SPARE  # what tells its last segment from a retransmission, see `_stamp`
-A_SEEN: Final = A_SPARE + 1  # bit k: a segment with the identification of A_STAMP, less k, has been seen
 
 # --- bits of A_FLAGS ----------------------------------------------------------------------------------
 BASE_KNOWN: Final = 1  # A_BASE holds

@@ -1,6 +1,6 @@
 """What is worth telling about a connection beside its states: one row each, with its frame.
 
-An event row is five int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail.
+An event row is int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail, address.
 Ordinary life (an answered keepalive, a half-close, a recovered loss) is an event, never a finding.
 
 Never judges: findings do.
@@ -13,12 +13,13 @@ from typing import Final
 from observer.kernels import Int64s, kernel
 from observer.tcp.layout import CLIENT, G_EVENTS, STREAM
 
-EVENT_STRIDE: Final = 5
+EVENT_STRIDE: Final = 7
 EV_TIME: Final = 0
 EV_FRAME: Final = 1
 EV_WHO: Final = 2
 EV_CODE: Final = 3
 EV_DETAIL: Final = 4
+EV_ADDRESS: Final = 5  # 5, 6: who sent an ICMP error, two cells of 64 bits; only there where the event is icmp_error
 
 SYN_RETRANSMITTED: Final = 1
 SYNACK_RETRANSMITTED: Final = 2

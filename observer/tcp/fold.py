@@ -1,8 +1,9 @@
 """From the event logs to rows: the transitions of every endpoint, in hindsight.
 
-`transitions` writes for each log entry what state it led from and to.  Live entries are folded in their order;
-a retracted entry is written with the states that it would have led from and to, so that the record shows what was
-believed.  Sources: DESIGN.md, theory of operation 3; states.py.
+For each log entry the state that it led from and to.  Live entries are folded in their order; a retracted entry is
+written with the states that it would have led from and to, so that the record shows what was believed.
+
+Streams of one segment only have no flow row; theirs is made in a spare row, read, and forgotten again.
 """
 
 from __future__ import annotations
@@ -10,50 +11,85 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
+from observer.tcp.events import EVENT_STRIDE
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
+from observer.tcp.flowtable import blank_flow
 from observer.tcp.layout import (
-    BLOCK,
     CLIENT,
     E_DEAD,
     E_FIRST,
     E_FLAGS,
-
     F_UNKNOWN_START,
     FLOW_STRIDE,
-    STREAM,
+    G_EVENTS,
+    G_FLOWS,
+    G_LOG,
+    S_FLOW,
+    SERVER,
+    STREAM_STRIDE,
 )
 from observer.tcp.states import CLOSED, TIMER, UNKNOWN
+from observer.tcp.timers import run_timers
+from observer.tcp.track import play_first
 
 TRANSITION_STRIDE: Final = 7
 T_WHO: Final = 0  # stream << 1 | 1 for the server
 T_TIME: Final = 1
-T_FRAME: Final = 2  # 0: a timer, no frame
+T_FRAME: Final = 2  # -1: a timer, no frame
 T_STATES: Final = 3  # from << 8 | to
 T_CAUSE: Final = 4
 T_CERTAINTY: Final = 5
-T_PROOF: Final = 6  # 0: none
+T_PROOF: Final = 6  # -1: none
+
+SPARE_ENTRIES: Final = 32
+"""Room that log and events need behind their last row while a single segment's flow is made (see tracker.py)."""
+
+
+@kernel
+def flow_of(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, stream: int, now: int
+) -> int:
+    """First cell of a stream's flow row; for a stream of one segment it is made in the spare row.
+
+    The caller restores g's counters of log and events afterwards.
+    """
+    number = streams[stream * STREAM_STRIDE + S_FLOW]
+    if number:
+        return (number - 1) * FLOW_STRIDE
+    flow = g[G_FLOWS] * FLOW_STRIDE
+    blank_flow(streams, flows, flow, stream)
+    play_first(streams, flows, log, events, g, scratch, stream, flow)
+    run_timers(flows, log, g, flow, now)
+    return flow
 
 
 @kernel
 def write(out: Int64s, row: int, who: int, log: Int64s, cell: int, before: int, after: int, time: int) -> int:
-    """One row of the result from one log entry."""
+    """One row of the result from one log entry; returns the next free row."""
     at = row * TRANSITION_STRIDE
     link = log[cell + LOG_LINK]
     certainty = link >> 8 & 0xFF
+    proof = log[cell + LOG_PROOF]
     out[at + T_WHO] = who
     out[at + T_TIME] = time
-    out[at + T_FRAME] = 0 if certainty == TIMER else log[cell + LOG_FRAME]
+    out[at + T_FRAME] = -1 if certainty == TIMER else log[cell + LOG_FRAME]
     out[at + T_STATES] = before << 8 | after
     out[at + T_CAUSE] = link & 0xFF
     out[at + T_CERTAINTY] = certainty
-    out[at + T_PROOF] = log[cell + LOG_PROOF]
+    out[at + T_PROOF] = proof if proof else -1
     return row + 1
 
 
 @kernel
-def state_at(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
+def start_of(flows: Int64s, x: int) -> int:
+    """The state in which the endpoint's whole record begins."""
+    return UNKNOWN if flows[x + E_FLAGS] & F_UNKNOWN_START else CLOSED
+
+
+@kernel
+def state_before(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
     """The endpoint's state by its live log just before the entries of a frame."""
-    state = UNKNOWN if flows[x + E_FLAGS] & F_UNKNOWN_START else CLOSED
+    state = start_of(flows, x)
     at = flows[x + E_FIRST]
     while at and log[(at - 1) * LOG_STRIDE + LOG_FRAME] < frame:
         link = log[(at - 1) * LOG_STRIDE + LOG_LINK]
@@ -65,14 +101,14 @@ def state_at(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
 @kernel
 def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: Int64s, row: int) -> int:
     """All rows of one endpoint; returns the next free row."""
-    state = UNKNOWN if flows[x + E_FLAGS] & F_UNKNOWN_START else CLOSED
-    latest = 0
+    state = start_of(flows, x)
+    latest = log[(flows[x + E_FIRST] - 1) * LOG_STRIDE + LOG_TIME] if flows[x + E_FIRST] else 0
     at = flows[x + E_FIRST]
     while at:
         cell = (at - 1) * LOG_STRIDE
         after = step(g, state, log[cell + LOG_LINK] & 0xFF)
         if log[cell + LOG_TIME] > latest:
-            latest = log[cell + LOG_TIME]
+            latest = log[cell + LOG_TIME]  # the capture's time stamps may run backwards, an endpoint's history does not
         if after != state:  # an entry may have become void by a retraction before it
             row = write(out, row, who, log, cell, state, after, latest)
         state = after
@@ -80,7 +116,7 @@ def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: 
     at = flows[x + E_DEAD]
     while at:
         cell = (at - 1) * LOG_STRIDE
-        before = state_at(flows, log, g, x, log[cell + LOG_FRAME])
+        before = state_before(flows, log, g, x, log[cell + LOG_FRAME])
         after = step(g, before, log[cell + LOG_LINK] & 0xFF)
         row = write(out, row, who, log, cell, before, after, log[cell + LOG_TIME])
         at = log[cell + LOG_LINK] >> 16
@@ -88,14 +124,36 @@ def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: 
 
 
 @entry
-def transitions(flows: Int64s, log: Int64s, g: Int64s, out: Int64s, first: int, count: int) -> int:
-    """Rows of the flows first .. count - 1 into `out`; returns how many rows were written."""
+def transitions(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, out: Int64s,
+    first: int, stop: int, now: int,
+) -> int:  # fmt: skip
+    """Rows of the streams first .. stop - 1 into `out`; returns how many rows were written."""
     row = 0
-    for number in range(first, count):
-        flow = number * FLOW_STRIDE
-        who = flows[flow + STREAM] << 1
-        row = endpoint_rows(flows, log, g, flow + CLIENT, who, out, row)
-        row = endpoint_rows(flows, log, g, flow + CLIENT + BLOCK, who | 1, out, row)
+    for stream in range(first, stop):
+        kept_log, kept_events = g[G_LOG], g[G_EVENTS]
+        flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
+        row = endpoint_rows(flows, log, g, flow + CLIENT, stream << 1, out, row)
+        row = endpoint_rows(flows, log, g, flow + SERVER, stream << 1 | 1, out, row)
+        g[G_LOG], g[G_EVENTS] = kept_log, kept_events
     return row
 
 
+@entry
+def lone_events(
+    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, out: Int64s,
+    first: int, stop: int, now: int,
+) -> int:  # fmt: skip
+    """Events of the streams of one segment among first .. stop - 1 into `out`; returns how many were written."""
+    row = 0
+    for stream in range(first, stop):
+        if streams[stream * STREAM_STRIDE + S_FLOW]:
+            continue
+        kept_log, kept_events = g[G_LOG], g[G_EVENTS]
+        flow_of(streams, flows, log, events, g, scratch, stream, now)
+        for made in range(kept_events, g[G_EVENTS]):
+            for cell in range(EVENT_STRIDE):
+                out[row * EVENT_STRIDE + cell] = events[made * EVENT_STRIDE + cell]
+            row += 1
+        g[G_LOG], g[G_EVENTS] = kept_log, kept_events
+    return row

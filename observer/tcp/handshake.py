@@ -44,6 +44,7 @@ from observer.tcp.layout import (
     FLOW_FAST_OPEN,
     FLOW_FLAGS,
     G_RULES_OFF,
+    HANDSHAKE,
     RTT_CLIENT,
     RTT_SERVER,
     RULE_ALIVE,
@@ -261,6 +262,7 @@ def speaks(
         speaks_unopened(flows, log, events, g, flow, x, y, ack, time, frame)
     if flags & D_SYNACK and acks_syn(flows, y, ack):
         prove(flows, log, x, RCV_SYNACK, frame)
+        flows[flow + HANDSHAKE] = time - flows[x + E_OPEN_FIRST]
     if flags & D_ACK_OF_SYN:
         prove(flows, log, x, RCV_ACK_OF_SYN, frame)
     return 0

@@ -17,6 +17,7 @@ from observer.segments import (
     ICMP_CODE,
     ICMP_TYPE,
     LENGTH,
+    REPORTER,
     RST,
     SEQ,
     SYN,
@@ -28,6 +29,8 @@ from observer.segments import (
 from observer.tcp.closing import ack_of_fin_towards, ack_proves, fin_sent, fin_towards
 from observer.tcp.events import (
     DUPLICATE_FRAME,
+    EV_ADDRESS,
+    EVENT_STRIDE,
     ICMP_ERROR,
     KEEPALIVE_ANSWERED,
     KEEPALIVE_PROBE,
@@ -42,6 +45,7 @@ from observer.tcp.events import (
     note,
 )
 from observer.tcp.evidence import append, retract, retract_end
+from observer.tcp.flowtable import pack
 from observer.tcp.handshake import ack_towards, speaks, syn_sent, syn_towards, synack_sent, synack_towards
 from observer.tcp.layout import (
     CLIENT,
@@ -81,6 +85,7 @@ from observer.tcp.layout import (
     F_TTL_ODD,
     F_ZERO_WINDOW,
     G_DUPLICATES,
+    G_EVENTS,
     G_RULES_OFF,
     MARK_DUPLICATE_ACK,
     MARK_DUPLICATE_FRAME,
@@ -416,6 +421,9 @@ def quoted(
     time, frame = rows[s + TIME], rows[s + FRAME]
     run_timers(flows, log, g, flow, time)
     kind, code = rows[s + ICMP_TYPE], rows[s + ICMP_CODE]
+    at = g[G_EVENTS] * EVENT_STRIDE + EV_ADDRESS
+    events[at] = pack(rows[s + REPORTER], rows[s + REPORTER + 1])
+    events[at + 1] = pack(rows[s + REPORTER + 2], rows[s + REPORTER + 3])
     note(flows, events, g, flow, x, ICMP_ERROR, kind * 256 + code, time, frame)
     # IPv4: 3 unreachable (4, fragmentation needed, is no error of the connection), 11 time exceeded, 12 parameter
     # problem; IPv6: 1 unreachable, 3 time exceeded, 4 parameter problem

@@ -10,6 +10,7 @@ from typing import Final
 from observer.kernels import Int64s, entry, kernel
 from observer.segments import (
     ACK_FLAG,
+    CUT_HEADER,
     DST_PORT,
     ENCAPSULATION,
     FLAGS,
@@ -17,6 +18,7 @@ from observer.segments import (
     KIND,
     KIND_QUOTED,
     LENGTH,
+    OPTIONS,
     SEQ,
     SRC,
     SRC_PORT,
@@ -182,7 +184,7 @@ def play_first(
     recall(streams, stream, scratch, 0)
     from_server = flows[flow + FLOW_FLAGS] & FLOW_SWAPPED
     x = flow + (SERVER if from_server else CLIENT)
-    flows[flow + COMPLETENESS] = completeness_of(scratch, 0, 1)
+    flows[flow + COMPLETENESS] = completeness_of(scratch, 0, 2 if flows[flow + PREVIOUS] else 1)
     if scratch[FLAGS] & SYN == 0:
         note(flows, events, g, flow, x, MIDSTREAM_PICKUP, 0, scratch[TIME], scratch[FRAME])
     elif scratch[FLAGS] & ACK_FLAG == 0 and flows[flow + PREVIOUS]:
@@ -205,6 +207,8 @@ def take(
     if flows[x + E_FLAGS] & F_CALM:
         wake(flows, flow, x)
         wake(flows, flow, y)
+    if rows[s + OPTIONS] & CUT_HEADER:
+        return count_segment(flows, flow, x, rows, s)  # ports and sequence number alone tell nothing
     marks = analyse(flows, flow, x, y, rows, s, g[G_DUPLICATE_NS])
     swapped = flows[flow + FLOW_FLAGS] & FLOW_SWAPPED
     zeek_segment(flows, flow, x, y, rows, s, 1 - (from_server ^ swapped))

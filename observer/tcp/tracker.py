@@ -8,6 +8,7 @@ knows time but the packets'.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy
@@ -16,10 +17,14 @@ from observer.kernels import Bound, Engine
 from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
-from observer.tcp.evidence import LOG_STRIDE
+from observer.tcp.evidence import LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
-from observer.tcp.fold import TRANSITION_STRIDE, transitions
+from observer.tcp.columns import ROW, flow_rows, intern
+from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
 from observer.tcp.layout import (
+    CLIENT,
+    E_DEAD,
+    E_FIRST,
     FLOW_STRIDE,
     G_DUPLICATE_NS,
     G_EVENTS,
@@ -41,6 +46,8 @@ from observer.tcp.layout import (
     G_ZERO_WINDOW,
     MARK_STRIDE,
     RULES,
+    S_FLOW,
+    SERVER,
     STREAM_STRIDE,
 )
 from observer.tcp.states import TABLE_SIZE, transition_array
@@ -51,6 +58,10 @@ Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 LOG_PER_SEGMENT: Final = 10
 """Log entries that one segment can cause at most, its stream's first one included."""
 EVENTS_PER_SEGMENT: Final = 16
+SPARE_ENTRIES_PER_STREAM: Final = 4
+"""Log entries that a stream's only segment can cause at most, both endpoints together."""
+LONE_EVENTS: Final = 4
+"""Events that a stream's only segment can cause at most."""
 FIN_TIMEOUT_S: Final = 60
 """Linux net.ipv4.tcp_fin_timeout."""
 SECOND: Final = 1_000_000_000
@@ -103,6 +114,7 @@ class Tracker:
         self._engine = engine
         self._bound: Bound | None = None
         self._rows: Array | None = None
+        self._over: tuple[Callable[..., int], Array, Bound] | None = None
 
     def _settle(self, options: Options) -> None:
         """Write the settings and the machine into g."""
@@ -123,6 +135,7 @@ class Tracker:
         """Run kernels another way from the next batch on."""
         self._engine = engine
         self._bound = None
+        self._over = None
 
     def _make_room(self, count: int) -> None:
         g = self.g
@@ -165,19 +178,102 @@ class Tracker:
     def finish(self, now: int | None = None) -> None:
         """The capture is over: run timers up to `now` (ns; default: the latest time seen)."""
         flows = self.flow_count
-        self.log.reserve(int(self.g[G_LOG]) + 2 * flows + 16)
+        self.flows.reserve(flows + 1)
+        self.log.reserve(int(self.g[G_LOG]) + 2 * flows + SPARE_ENTRIES)
+        self.events.reserve(int(self.g[G_EVENTS]) + SPARE_ENTRIES)
         self._bound = None
+        self._over = None
         bound = self._engine.bind(
             finish, self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.g, self.scratch
         )
-        bound(flows, int(self.g[G_NOW]) if now is None else now)
+        bound(flows, self.now if now is None else now)
 
-    def transitions(self) -> Array:
-        """Rows of fold.TRANSITION_STRIDE cells, one for each log entry, shape (rows, TRANSITION_STRIDE)."""
-        out = numpy.zeros(max(1, int(self.g[G_LOG])) * TRANSITION_STRIDE, numpy.int64)
-        bound = self._engine.bind(transitions, self.flows.cells, self.log.cells, self.g, out)
-        rows = bound(0, self.flow_count)
+    def _over_streams(self, entry: Callable[..., int], out: Array, first: int, stop: int) -> int:
+        """Run an entry that makes rows from the streams first .. stop - 1."""
+        if self._over is None or self._over[0] is not entry or self._over[1] is not out:
+            bound = self._engine.bind(
+                entry, self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.g,
+                self.scratch, out,
+            )  # fmt: skip
+            self._over = (entry, out, bound)
+        return self._over[2](first, stop, self.now)
+
+    def flow_rows(self, first: int, stop: int) -> Array:
+        """Everything about the streams first .. stop - 1: shape (stop - first, columns.ROW), cells columns.O_...."""
+        out = numpy.empty((stop - first) * ROW, numpy.int64)
+        self._over_streams(flow_rows, out, first, stop)
+        return out.reshape(-1, ROW)
+
+    def transitions(self, first: int = 0, stop: int | None = None) -> Array:
+        """Transitions of the streams first .. stop - 1: shape (rows, fold.TRANSITION_STRIDE), cells fold.T_....
+
+        Ordered by stream and endpoint; retracted ones stand behind the live ones of their endpoint.
+        """
+        stop = self.stream_count if stop is None else stop
+        lone = self.stream_count - self.flow_count
+        entries = int(self.g[G_LOG]) if stop - first > 1 else self._log_of(first)
+        out: Array = numpy.empty((entries + min(lone, stop - first) * SPARE_ENTRIES_PER_STREAM + 1) * TRANSITION_STRIDE,
+                                 numpy.int64)  # fmt: skip
+        rows = self._over_streams(transitions, out, first, stop)
         return out.reshape(-1, TRANSITION_STRIDE)[:rows]
+
+    def _log_of(self, stream: int) -> int:
+        """A bound for the log entries of one stream: the whole log's size, capped by its own entries' count."""
+        return min(int(self.g[G_LOG]), self.entry_count(stream))
+
+    def entry_count(self, stream: int) -> int:
+        """Log entries of one stream, live and retracted."""
+        number = int(self.streams.cells[stream * STREAM_STRIDE + S_FLOW])
+        if not number:
+            return 0
+        flow, log, count = (number - 1) * FLOW_STRIDE, self.log.cells, 0
+        for block in (CLIENT, SERVER):
+            for chain in (E_FIRST, E_DEAD):
+                at = int(self.flows.cells[flow + block + chain])
+                while at:
+                    count += 1
+                    at = int(log[(at - 1) * LOG_STRIDE + LOG_LINK]) >> 16
+        return count
+
+    def event_rows(self) -> Array:
+        """All events: shape (rows, events.EVENT_STRIDE), cells events.EV_..., in no particular order."""
+        stride = event_module.EVENT_STRIDE
+        lone = self.stream_count - self.flow_count
+        out: Array = numpy.empty((lone * LONE_EVENTS + 1) * stride, numpy.int64)
+        rows = self._over_streams(lone_events, out, 0, self.stream_count) if lone else 0
+        used = int(self.g[G_EVENTS])
+        own = self.events.cells[: used * stride].reshape(-1, stride)
+        return numpy.concatenate([own, out.reshape(-1, stride)[:rows]])
+
+    def addresses(self) -> tuple[Array, Array, Array]:
+        """Distinct addresses and who has them.
+
+        Returns
+        -------
+        words
+            shape (n, 4), 32-bit words, most significant first.
+        versions
+            shape (n,): 4 or 6.
+        codes
+            shape (streams, 2): of each stream's first sender and of its peer.
+        """
+        count = self.stream_count
+        size = 1024
+        while size < 4 * count:
+            size *= 2
+        slots: Array = numpy.zeros(size, numpy.int64)
+        distinct: Array = numpy.empty(6 * count + 3, numpy.int64)
+        codes: Array = numpy.empty(2 * count, numpy.int64)
+        known = self._engine.bind(intern, self.streams.cells, self.g, slots, distinct, codes)(count)
+        rows = distinct[: 3 * known].reshape(-1, 3)
+        low = 0xFFFFFFFF
+        words = numpy.stack([rows[:, 0] >> 32 & low, rows[:, 0] & low, rows[:, 1] >> 32 & low, rows[:, 1] & low], axis=1)
+        return words, rows[:, 2].copy(), codes.reshape(-1, 2)
+
+    @property
+    def now(self) -> int:
+        """The latest time seen, ns."""
+        return int(self.g[G_NOW])
 
     @property
     def stream_count(self) -> int:

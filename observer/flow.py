@@ -1,0 +1,225 @@
+"""One connection of an observation: its packets with both endpoints' states, its transitions, its events.
+
+Never here: text or pictures (outputs, plots).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from observer import schema
+from observer import segments as seg
+from observer.errors import ObserverError
+from observer.schema import Columns
+from observer.tables import event_columns, transition_columns
+from observer.tcp.layout import M_MARKS, M_STREAM, MARK_STRIDE
+
+if TYPE_CHECKING:
+    import pandas
+
+    from observer.observe import Observation
+
+Array = Any
+
+
+class Kept:
+    """Segment rows of chosen streams, kept while a capture is read."""
+
+    def __init__(self, streams: Collection[int]) -> None:
+        self.streams = frozenset(streams)
+        self._wanted = numpy.array(sorted(self.streams), numpy.int64)
+        self._parts: list[tuple[Array, Array]] = []
+
+    def take(self, rows: Array, marks: Array, count: int) -> None:
+        """Keep what a batch holds of the streams."""
+        said = marks[: count * MARK_STRIDE].reshape(-1, MARK_STRIDE)
+        chosen = numpy.isin(said[:, M_STREAM] >> 1, self._wanted)
+        if chosen.any():
+            table = rows[: count * seg.STRIDE].reshape(-1, seg.STRIDE)
+            self._parts.append((table[chosen].copy(), said[chosen].copy()))
+
+    def rows(self) -> tuple[Array, Array]:
+        """Everything kept: segment rows (n, STRIDE) and their marks (n, MARK_STRIDE), in capture order."""
+        if not self._parts:
+            return numpy.zeros((0, seg.STRIDE), numpy.int64), numpy.zeros((0, MARK_STRIDE), numpy.int64)
+        return numpy.concatenate([part[0] for part in self._parts]), numpy.concatenate([part[1] for part in self._parts])
+
+
+def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, Array]:
+    """Segment rows of the streams: kept while reading, or found by reading the capture again."""
+    if observation.kept is None or not observation.kept.streams.issuperset(streams):
+        if not _can_read_again(observation.sources):
+            raise ObserverError(
+                "the packets of a pipe are gone when it has been read: "
+                "save it to a file, or name the streams beforehand with read(..., keep={...})"
+            )
+        from observer.observe import read
+
+        again = read(observation.sources, options=observation.options, keep=set(streams))
+        observation.kept = again.kept
+    kept = observation.kept
+    if kept is None:
+        raise ObserverError("no streams were asked for")
+    rows, marks = kept.rows()
+    chosen = numpy.isin(marks[:, M_STREAM] >> 1, numpy.array(list(streams), numpy.int64))
+    return rows[chosen], marks[chosen]
+
+
+def _can_read_again(sources: Any) -> bool:
+    """Whether reading the sources a second time gives the same."""
+    if isinstance(sources, str | os.PathLike):
+        return str(sources) != "-" and not Path(sources).is_fifo()
+    if isinstance(sources, list | tuple):
+        return all(not hasattr(source, "read") and (hasattr(source, "layers") or _can_read_again(source)) for source in sources)
+    return hasattr(sources, "layers") or hasattr(sources, "__iter__") and not hasattr(sources, "read")
+
+
+def packet_columns(observation: Observation, streams: Sequence[int]) -> Columns:
+    """The table of packets for these streams."""
+    rows, marks = kept_rows(observation, streams)
+    real = rows[:, seg.KIND] == seg.KIND_SEGMENT
+    rows, marks = rows[real], marks[real]
+    stream, side = marks[:, M_STREAM] >> 1, marks[:, M_STREAM] & 1
+    options, flags = rows[:, seg.OPTIONS], rows[:, seg.FLAGS]
+    bases, scales = _bases(rows, stream, side), _scales(rows, stream, side)
+    own = numpy.array([bases[key] for key in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
+    peer = numpy.array([bases.get((n, 1 - s), -1) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
+    shift = numpy.array([scales.get((n, s), 0) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
+    mask = 0xFFFFFFFF
+    has_ack = flags & seg.ACK_FLAG != 0
+    peer = numpy.where(peer < 0, (rows[:, seg.ACK] - 1) & mask, peer)
+    sack = options & seg.HAS_SACK != 0
+    stamps = options & seg.HAS_TIMESTAMPS != 0
+    source: dict[str, Any] = {
+        "stream": stream,
+        "frame": rows[:, seg.FRAME],
+        "time": rows[:, seg.TIME],
+        "direction": side,
+        "seq": (rows[:, seg.SEQ] - own) & mask,
+        "ack": numpy.where(has_ack, (rows[:, seg.ACK] - peer) & mask, -1),
+        "length": rows[:, seg.LENGTH],
+        "window": numpy.where(flags & seg.SYN != 0, rows[:, seg.WINDOW], rows[:, seg.WINDOW] << shift),
+        "flags": flags,
+        "label": marks[:, M_MARKS],
+        "mss": numpy.where(options & seg.HAS_MSS != 0, rows[:, seg.MSS], -1),
+        "sack_left": numpy.where(sack, (rows[:, seg.SACK_LEFT] - peer) & mask, -1),
+        "sack_right": numpy.where(sack, (rows[:, seg.SACK_RIGHT] - peer) & mask, -1),
+        "ts_value": numpy.where(stamps, rows[:, seg.TS_VALUE], -1),
+        "ts_echo": numpy.where(stamps, rows[:, seg.TS_ECHO], -1),
+        "ttl": rows[:, seg.TTL],
+    }
+    source.update(_states(observation, rows, stream))
+    return Columns("packets", len(rows), source)
+
+
+def _bases(rows: Array, streams: Array, sides: Array) -> dict[tuple[int, int], int]:
+    """The sequence number that counts as 0 for each (stream, side): its ISS, or one before its first (as Wireshark)."""
+    bases: dict[tuple[int, int], int] = {}
+    cells = rows[:, [seg.SEQ, seg.ACK, seg.FLAGS]].tolist()
+    for (seq, ack, flags), stream, side in zip(cells, streams.tolist(), sides.tolist(), strict=True):
+        if (stream, side) not in bases:
+            bases[stream, side] = seq if flags & seg.SYN else (seq - 1) & 0xFFFFFFFF
+        if flags & seg.ACK_FLAG and (stream, 1 - side) not in bases:
+            bases[stream, 1 - side] = (ack - 1) & 0xFFFFFFFF
+    return bases
+
+
+def _scales(rows: Array, streams: Array, sides: Array) -> dict[tuple[int, int], int]:
+    """Window scale in use for each (stream, side): only if both SYNs had the option (RFC 7323 2.2)."""
+    found: dict[tuple[int, int], int] = {}
+    syn = numpy.flatnonzero(rows[:, seg.FLAGS] & seg.SYN)
+    for row in syn.tolist():
+        if rows[row, seg.OPTIONS] & seg.HAS_SCALE:
+            found[int(streams[row]), int(sides[row])] = min(14, int(rows[row, seg.SCALE]))
+    return {key: shift for key, shift in found.items() if (key[0], 1 - key[1]) in found}
+
+
+def _states(observation: Observation, rows: Array, streams: Array) -> dict[str, Array]:
+    """Both endpoints' states and certainties after each packet, in hindsight."""
+    from observer.tcp.states import CERTAINTIES
+
+    count = len(rows)
+    result: dict[str, Array] = {}
+    for side in ("client", "server"):
+        result[f"{side}_state"] = numpy.zeros(count, numpy.int64)
+        result[f"{side}_certainty"] = numpy.zeros(count, numpy.int64)
+    retracted = CERTAINTIES.index("retracted")
+    for stream in numpy.unique(streams).tolist():
+        here = numpy.flatnonzero(streams == stream)
+        table = transition_columns(observation.tracker, [stream])
+        changes = list(
+            zip(*(numpy.asarray(table[name]).tolist() for name in
+                  ("endpoint", "frame", "time", "from_state", "to_state", "certainty")), strict=True)
+        )  # fmt: skip
+        for number, side in enumerate(("client", "server")):
+            own = [change[1:] for change in changes if change[0] == number and change[5] != retracted]
+            state, certainty, at = own[0][2] if own else _start(observation, stream, number), 0, 0
+            for row in here.tolist():
+                frame, now = int(rows[row, seg.FRAME]), int(rows[row, seg.TIME])
+                while at < len(own) and (own[at][0] <= frame if own[at][0] >= 0 else own[at][1] <= now):
+                    state, certainty = own[at][3], own[at][4]
+                    at += 1
+                result[f"{side}_state"][row] = state
+                result[f"{side}_certainty"][row] = certainty
+    return result
+
+
+def _start(observation: Observation, stream: int, side: int) -> int:
+    """The state of an endpoint that never changed."""
+    from observer.tcp.columns import O_CLIENT, O_SERVER, P_STATE
+
+    row = observation.tracker.flow_rows(stream, stream + 1)[0]
+    return int(row[(O_SERVER if side else O_CLIENT) + P_STATE])
+
+
+class Flow:
+    """One connection.
+
+    Attributes
+    ----------
+    stream
+        Its number, as Wireshark's tcp.stream.
+    """
+
+    def __init__(self, observation: Observation, stream: int) -> None:
+        self.observation = observation
+        self.stream = stream
+
+    @cached_property
+    def row(self) -> pandas.Series[Any]:
+        """Its row of the table of flows."""
+        part = self.observation.columns("flows").part(self.stream, self.stream + 1)
+        return schema.from_columns("flows", part).iloc[0]
+
+    @cached_property
+    def packets(self) -> pandas.DataFrame:
+        """Its segments in capture order, with both endpoints' states after each."""
+        return self.observation.packets([self.stream])
+
+    @cached_property
+    def transitions(self) -> pandas.DataFrame:
+        """The changes of both endpoints' states."""
+        return schema.from_columns("transitions", self.columns("transitions"))
+
+    @cached_property
+    def events(self) -> pandas.DataFrame:
+        """Everything else that is notable."""
+        return schema.from_columns("events", self.columns("events"))
+
+    def columns(self, table: str) -> Columns:
+        """Raw columns of "flows", "packets", "transitions" or "events" for this connection alone."""
+        if table == "packets":
+            return packet_columns(self.observation, [self.stream])
+        if table == "flows":
+            return self.observation.columns("flows").part(self.stream, self.stream + 1)
+        maker = transition_columns if table == "transitions" else event_columns
+        return maker(self.observation.tracker, [self.stream])
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.stream} of {self.observation!r}>"

@@ -1,0 +1,312 @@
+"""The loop: chunks to segments to states, and the Observation that it leaves behind.
+
+    file -> Chunk -> rows of segments -> tracker -> tables
+
+Never decides anything about TCP or about formats.  pandas is imported when a table is first asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy
+
+from observer import kernels, schema
+from observer.capture import Damage, FileInfo, open_capture
+from observer.errors import ObserverError, OptionError
+from observer.options import Options
+from observer.segments import RECORD_STRIDE, RECORD_TIME
+from observer.tables import FlowTable, event_columns, skipped_columns, transition_columns
+from observer.tcp.tracker import Tracker
+from observer.wire import Decoder
+
+if TYPE_CHECKING:
+    import pandas
+
+    from observer.flow import Flow, Kept
+
+Progress = Callable[[int, "int | None", int], None]
+"""Called some times a second with octets read, octets in all (None: not known), frames read."""
+Notice = Callable[[str], None]
+
+SMALL_FRAMES: Final = 1500
+"""Up to here interpreting is done before machine code would be loaded (30 us a frame against 60 ms)."""
+UNCOMPILED_FRAMES: Final = 60_000
+"""Up to here interpreting is done before machine code would be made (some seconds, once on a machine)."""
+LARGE_OCTETS: Final = 4 << 20
+"""A capture of at least this size is not begun interpreted."""
+PROGRESS_S: Final = 0.2
+
+
+@dataclass
+class CaptureInfo:
+    """What was captured.
+
+    Attributes
+    ----------
+    files
+        One entry for each file: name, format, link types, drop counts.
+    frames
+        Frames read.
+    first_time_ns, last_time_ns
+        Time stamps of the first and the latest frame, ns since 1970 UTC; None without frames.
+    damages
+        Where files were damaged or cut.
+    interrupted
+        Whether reading was ended by Ctrl-C; what had been read by then is all there.
+    """
+
+    files: list[FileInfo] = field(default_factory=list)
+    frames: int = 0
+    first_time_ns: int | None = None
+    last_time_ns: int | None = None
+    damages: list[Damage] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Speed:
+    """Chooses between interpreted and compiled kernels as a capture turns out to be large."""
+
+    def __init__(self, notice: Notice | None, engine: kernels.Engine | None = None) -> None:
+        self.engine: kernels.Engine = engine or kernels.Interpreted()
+        self._fixed = engine is not None
+        self._notice = notice
+        self._limit: int | None = None
+
+    def wants_change(self, frames: int, octets: int | None) -> bool:
+        """Whether to go on compiled, after so many frames of a capture of so many octets (None: not known)."""
+        if self._fixed or (frames <= SMALL_FRAMES and (octets or 0) < LARGE_OCTETS):
+            return False
+        if self._limit is None:
+            self._limit = SMALL_FRAMES if kernels.is_cached() else UNCOMPILED_FRAMES
+        if frames <= self._limit and (octets or 0) < LARGE_OCTETS:
+            return False
+        self._fixed = True
+        try:
+            self.engine = kernels.Compiled(notice=self._notice)
+        except (ImportError, OSError, RuntimeError) as error:  # no llvmlite for this machine: slow, but right
+            if self._notice:
+                self._notice(f"machine code cannot be had here ({error}); going on interpreted, some 100 times slower")
+            return False
+        return True
+
+
+def read(
+    sources: Any,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+    keep: Collection[int] = (),
+    engine: kernels.Engine | None = None,
+) -> Observation:
+    """Read captures and reconstruct both endpoints' states of every TCP connection in them.
+
+    Parameters
+    ----------
+    sources
+        A path, a glob pattern, "-" (standard input), an open binary file, a list of those, or a list of scapy packets.
+        Several files are one capture in time order.
+    options
+        Timers and thresholds; default `Options()`.
+    progress
+        Called some times a second with octets read, octets in all or None, frames read.
+    notice
+        Told of what takes unexpectedly long (compiling, once on a machine).
+    keep
+        Streams whose packets are kept while reading, so that `Observation.flow(n).packets` needs no second reading.
+    engine
+        Run kernels this way; default: interpreted for small captures, compiled for larger ones.
+
+    Returns
+    -------
+    The observation: tables as DataFrames, made when first asked for.
+
+    Raises
+    ------
+    CaptureError
+        A source cannot be opened or is no capture.  Damage further on is not raised, see `Observation.skipped`.
+
+    Examples
+    --------
+    >>> from scapy.all import IP, TCP
+    >>> obs = read([IP(src="10.0.0.1", dst="10.0.0.2") / TCP(sport=40000, dport=80, flags="S")])
+    >>> obs.flows.client_state.tolist(), obs.flows.server_state.tolist()
+    (['SYN_SENT'], ['CLOSED'])
+    """
+    options = options or Options()
+    speed = Speed(notice, engine)
+    capture = open_capture(sources, engine=speed.engine)
+    decoder = Decoder(speed.engine, options)
+    tracker = Tracker(speed.engine, options)
+    kept = _keeper(keep)
+    info = CaptureInfo(files=capture.files, damages=capture.damages)
+    try:
+        _loop(capture, decoder, tracker, speed, info, progress, kept)
+    except KeyboardInterrupt:
+        info.interrupted = True
+    finally:
+        capture.close()
+    info.frames = capture.frames
+    decoder.finish()
+    tracker.finish()
+    if progress:
+        progress(capture.octets_read, capture.octets_total, info.frames)
+    return Observation(sources, options, info, decoder, tracker, kept)
+
+
+def _keeper(streams: Collection[int]) -> Kept | None:
+    if not streams:
+        return None
+    from observer.flow import Kept
+
+    return Kept(streams)
+
+
+def _loop(
+    capture: Any,
+    decoder: Decoder,
+    tracker: Tracker,
+    speed: Speed,
+    info: CaptureInfo,
+    progress: Progress | None,
+    kept: Kept | None,
+) -> None:
+    """Take the capture's chunks through decoding and tracking."""
+    told = time.monotonic()
+    for chunk in capture:
+        frames = capture.frames
+        if speed.wants_change(frames, capture.octets_total):
+            for part in (capture, decoder, tracker):
+                part.use(speed.engine)
+        times = chunk.records[RECORD_TIME : chunk.count * RECORD_STRIDE : RECORD_STRIDE]
+        if info.first_time_ns is None:
+            info.first_time_ns = info.last_time_ns = int(times[0])
+        info.last_time_ns = max(info.last_time_ns or 0, int(times[-1]))
+        info.frames = frames
+        batch = decoder.decode(chunk)
+        if batch.count:
+            marks = tracker.track(batch.rows, batch.count)
+            if kept is not None:
+                kept.take(batch.rows, marks, batch.count)
+        if progress:
+            now = time.monotonic()
+            if now - told > PROGRESS_S:
+                told = now
+                progress(capture.octets_read, capture.octets_total, frames)
+
+
+class Observation:
+    """What a capture says about its TCP connections.
+
+    Tables are pandas DataFrames, made when first asked for; `columns` gives the same without pandas.
+    """
+
+    def __init__(
+        self,
+        sources: Any,
+        options: Options,
+        capture: CaptureInfo,
+        decoder: Decoder,
+        tracker: Tracker,
+        kept: Kept | None,
+    ) -> None:
+        self.sources = sources
+        self.options = options
+        self.capture = capture
+        self.decoder = decoder
+        self.tracker = tracker
+        self.kept = kept
+        self._columns: dict[str, schema.Columns] = {}
+
+    # --- tables ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def flows(self) -> pandas.DataFrame:
+        """One row per connection incarnation, numbered as Wireshark's tcp.stream."""
+        return schema.from_columns("flows", self.columns("flows"))
+
+    @cached_property
+    def transitions(self) -> pandas.DataFrame:
+        """One row per change of an endpoint's state, in time order; leave out retracted ones to fold in hindsight."""
+        return schema.from_columns("transitions", self.columns("transitions"))
+
+    @cached_property
+    def events(self) -> pandas.DataFrame:
+        """Everything else that is notable."""
+        return schema.from_columns("events", self.columns("events"))
+
+    @cached_property
+    def skipped(self) -> pandas.DataFrame:
+        """Every frame that gave no segment, counted by reason, and every damage of a file."""
+        return schema.from_columns("skipped", self.columns("skipped"))
+
+    def columns(self, table: str) -> schema.Columns:
+        """The raw columns of a table ("flows", "transitions", "events", "skipped"), made when asked for."""
+        if table not in self._columns:
+            makers: dict[str, Callable[[], schema.Columns]] = {
+                "flows": lambda: FlowTable(self).columns(),
+                "transitions": lambda: transition_columns(self.tracker),
+                "events": lambda: event_columns(self.tracker),
+                "skipped": lambda: skipped_columns(self),
+            }
+            if table not in makers:
+                raise OptionError(f"there is no table {table!r} here; there are {', '.join(makers)}")
+            self._columns[table] = makers[table]()
+        return self._columns[table]
+
+    def packets(self, streams: Sequence[int]) -> pandas.DataFrame:
+        """Segments of these streams in capture order, with both endpoints' states after each; reads the capture again.
+
+        Raises
+        ------
+        ObserverError
+            A stream that does not exist, or a source that cannot be read twice (a pipe).
+        """
+        from observer.flow import packet_columns
+
+        return schema.from_columns("packets", packet_columns(self, streams))
+
+    def flow(self, stream: int) -> Flow:
+        """One connection: its packets, transitions and events."""
+        from observer.flow import Flow
+
+        if not 0 <= stream < self.tracker.stream_count:
+            raise ObserverError(
+                f"there is no stream {stream}: the capture has {self.tracker.stream_count}, numbered from 0"
+            )
+        return Flow(self, stream)
+
+    # --- counts ------------------------------------------------------------------------------------------
+
+    @property
+    def segments(self) -> int:
+        """TCP segments that belong to a flow."""
+        return self.tracker.segment_count
+
+    @property
+    def skipped_reasons(self) -> Sequence[Any]:
+        """Why frames gave no segment, most frequent first (see wire.reasons)."""
+        return list(self.decoder.skipped)
+
+    def file_of(self, frames: Any) -> schema.Coded:
+        """In which file frames stand; null where files were merged frame by frame."""
+        files = self.capture.files
+        names = [info.name for info in files]
+        codes = numpy.full(len(frames), -1, numpy.int64)
+        at = 1
+        for number, info in enumerate(files):
+            if info.frames and info.first_frame == at:
+                codes[(frames >= at) & (frames < at + info.frames)] = number
+            at += info.frames
+        return schema.Coded(codes, names)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Observation: {self.capture.frames:,} frames, {self.segments:,} segments, "
+            f"{self.tracker.stream_count:,} connections>"
+        )
