@@ -89,7 +89,9 @@ class Lab:
         self.begin_s = now()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, where: TracebackType | None
+    ) -> None:
         end_ns = time.time_ns()
         try:
             if kind is None:
@@ -223,7 +225,14 @@ class Lab:
         self._must_not_find.append({"flow": self.flow(flow), "label": label, "why": why})
 
     def cannot_know(
-        self, flow: Sock | str, endpoint: str, begin_s: float, end_s: float, why: str, *, vantages: Sequence[str] = VANTAGES
+        self,
+        flow: Sock | str,
+        endpoint: str,
+        begin_s: float,
+        end_s: float,
+        why: str,
+        *,
+        vantages: Sequence[str] = VANTAGES,
     ) -> None:
         row = {"flow": self.flow(flow), "endpoint": endpoint, "t0": begin_s, "t1": end_s, "why": why}
         self._cannot_be_known.append(row | {"vantages": list(vantages)})

@@ -201,9 +201,7 @@ class Sock:
     def crash(self) -> None:
         """The host loses the connection without a word, as in a power failure."""
         self.tcp(TCP_REPAIR, 1)
-        self._calls.add(
-            self.role, self.sid, "crash(TCP_REPAIR)", "", now(), local=self.local, remote=self.remote
-        )
+        self._calls.add(self.role, self.sid, "crash(TCP_REPAIR)", "", now(), local=self.local, remote=self.remote)
         self.close()
 
     def kill(self) -> None:
@@ -213,7 +211,9 @@ class Sock:
             signal.pause()
             os._exit(0)
         self.raw.close()
-        self._calls.add(self.role, self.sid, "note", "its process is killed", now(), local=self.local, remote=self.remote)
+        self._calls.add(
+            self.role, self.sid, "note", "its process is killed", now(), local=self.local, remote=self.remote
+        )
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 

@@ -36,8 +36,30 @@ class Taps:
 
     def _start(self, vantage: str, path: Path) -> subprocess.Popen[str]:
         role, interface = PLACES[vantage]
-        command = ["ip", "netns", "exec", self._network.names[role], "tcpdump", "-i", interface, "-n", "-U", "-Z", "root"]
-        command += ["--immediate-mode", "--time-stamp-precision=nano", "-s", "262144", "-B", "8192", "-w", str(path), FILTER]
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self._network.names[role],
+            "tcpdump",
+            "-i",
+            interface,
+            "-n",
+            "-U",
+            "-Z",
+            "root",
+        ]
+        command += [
+            "--immediate-mode",
+            "--time-stamp-precision=nano",
+            "-s",
+            "262144",
+            "-B",
+            "8192",
+            "-w",
+            str(path),
+            FILTER,
+        ]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def stop(self, *, grace_s: float = 0.2) -> None:

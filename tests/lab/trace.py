@@ -56,7 +56,9 @@ class Change:
 def mounted() -> bool:
     """Whether the tracepoint can be used; mounts tracefs where that is all that is missing."""
     if not (TRACEFS / "instances").is_dir() and TRACEFS.is_dir():
-        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(TRACEFS)], capture_output=True, check=False, timeout=10)
+        subprocess.run(
+            ["mount", "-t", "tracefs", "tracefs", str(TRACEFS)], capture_output=True, check=False, timeout=10
+        )
     return (TRACEFS / EVENT / "format").is_file()
 
 
