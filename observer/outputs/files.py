@@ -31,7 +31,7 @@ BATCH_ROWS: Final = 100_000
 
 
 class CsvSink:
-    """RFC 4180 with a header line, lines end as on Unix; times ISO 8601 in UTC with nanoseconds; null is the empty field."""
+    """RFC 4180 with a header line, lines end as on Unix; times ISO 8601 in UTC, with ns; null is the empty field."""
 
     def __init__(self, path: Path, table: str) -> None:
         self._file = path.open("wb")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 if typing.TYPE_CHECKING:
     import numpy
@@ -87,6 +87,9 @@ def _text_of(version: int, row: list[int]) -> str:
     return str(ipaddress.IPv6Address(row[0] << 96 | row[1] << 64 | row[2] << 32 | row[3]))
 
 
+SPARSE_ROWS: Final = 4096
+"""Chosen rows further apart than this are made on their own."""
+
 Raw = Any
 """An array, a `Coded` or a sequence: see the module's table of kinds."""
 Make = Callable[[int, int], Raw]
@@ -132,12 +135,7 @@ class Columns(Mapping[str, Raw]):
         if chosen is None:
             return made(start, stop) if callable(made) else _rows(made, slice(start, stop))
         chosen = chosen[start:stop]
-        if not callable(made):
-            return _rows(made, chosen)
-        if not len(chosen):
-            return made(0, 0)
-        low, high = int(chosen.min()), int(chosen.max()) + 1
-        return _rows(made(low, high), chosen - low)
+        return _gathered(made, chosen) if callable(made) else _rows(made, chosen)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._source)
@@ -185,3 +183,26 @@ def _rows(raw: Raw, index: Any) -> Raw:
     if hasattr(raw, "dtype") or isinstance(index, slice):
         return raw[index]
     return [raw[int(i)] for i in index]
+
+
+def _gathered(made: Make, chosen: numpy.ndarray[Any, Any]) -> Raw:
+    """Make chosen rows (ascending positions) without making all that lie between them."""
+    import numpy
+
+    if not len(chosen):
+        return made(0, 0)
+    runs = numpy.split(chosen, numpy.flatnonzero(numpy.diff(chosen) > SPARSE_ROWS) + 1)
+    pieces = [_rows(made(int(run[0]), int(run[-1]) + 1), run - run[0]) for run in runs]
+    if len(pieces) == 1:
+        return pieces[0]
+    if isinstance(pieces[0], Coded):
+        codes: list[Any] = []
+        values: list[str] = []
+        for piece in pieces:
+            own = numpy.asarray(piece.codes)
+            codes.append(numpy.where(own < 0, -1, own + len(values)))
+            values += piece.values
+        return Coded(numpy.concatenate(codes), values)
+    if hasattr(pieces[0], "dtype"):
+        return numpy.concatenate(pieces)
+    return [value for piece in pieces for value in piece]
