@@ -1,0 +1,268 @@
+"""The summary of a capture for people: the answer first, 80 columns, plain text without a terminal.
+
+Never here: counting (see `summary`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from observer.outputs.summary import Listener, Outcome, Summary
+from observer.outputs.text import (
+    PLAIN_WIDTH,
+    Line,
+    clean,
+    count,
+    duration,
+    endpoint,
+    octets,
+    plain,
+    state_words,
+    utc,
+    wrapped,
+)
+
+OUTCOMES: Final = 12
+"""Combinations of states that are listed; the rest is one line."""
+SKIPS: Final = 8
+"""Reasons that are listed; the rest is one line."""
+DAMAGES: Final = 5
+"""Damages that are listed; the rest is one line."""
+BLANK: Final[Line] = ()
+ENDED: Final = {"fin": "closed", "reset": "reset", "timeout": "timed out", "open": "open"}
+
+
+def render_summary(summary: Summary, *, width: int = PLAIN_WIDTH, command: Sequence[str] = ()) -> Iterator[Line]:
+    """Lay a summary out as lines.
+
+    Parameters
+    ----------
+    summary
+        The numbers.
+    width
+        Columns to use.
+    command
+        Names of the files as the user gave them, for the hint on what to do next.
+    """
+    yield from _head(summary, width)
+    yield from _damages(summary, width)
+    yield from _skipped(summary, width)
+    if summary.connections:
+        yield from _caveats(summary, width)
+        # findings stand here
+        yield from _outcomes(summary)
+        yield from _listeners(summary, width)
+        yield from _handshakes(summary, width)
+        yield from _next(summary, command)
+
+
+def _head(summary: Summary, width: int) -> Iterator[Line]:
+    files = summary.files
+    if len(files) == 1:
+        name, facts = clean(files[0].name), _facts_of(files[0].format, files[0].link_types)
+        if len(name) + len(facts) + 3 <= width:
+            yield ((name, "name"), ("   " + facts, ""))
+        else:
+            yield plain(name, "name")
+            yield plain("  " + facts)
+    else:
+        formats = list(dict.fromkeys(file.format for file in files))
+        links = list(dict.fromkeys(link for file in files for link in file.link_types))
+        yield ((count(len(files), "file"), "name"), ("   " + _facts_of(", ".join(formats), links), ""))
+        for file in files[:DAMAGES]:
+            yield plain(f"  {clean(file.name)}, {count(file.frames, 'frame')}")
+        if len(files) > DAMAGES:
+            yield plain(f"  and {len(files) - DAMAGES:,} more")
+    when = []
+    if summary.first_time_ns is not None:
+        last = summary.last_time_ns if summary.last_time_ns is not None else summary.first_time_ns
+        when = [utc(summary.first_time_ns), duration(last - summary.first_time_ns)]
+    facts_after = [*when, count(summary.frames, "frame")]
+    facts_after += [f"stopped by Ctrl-C after {facts_after.pop()}"] if summary.interrupted else []
+    for line in wrapped(["  " + facts_after[0], *facts_after[1:]], width, separator=", "):
+        yield plain(line)
+    for line in wrapped(_decoded(summary), width, separator="; "):
+        yield plain(line)
+    if summary.selection:
+        chosen = f"{summary.connections:,} of {count(summary.connections_in_capture, 'connection')}"
+        for line in wrapped([f"  {chosen} chosen:", clean(summary.selection)], width):
+            yield plain(line, "warning" if not summary.connections else "")
+
+
+def _facts_of(formats: str, links: Sequence[str]) -> str:
+    return clean(", ".join([formats, *links]))
+
+
+def _decoded(summary: Summary) -> list[str]:
+    total = summary.connections_in_capture
+    if not summary.segments:
+        facts = ["  no TCP segments"]
+    else:
+        facts = [f"  {count(summary.segments, 'TCP segment')} in {count(total, 'connection')}"]
+    skipped = sum(skip.frames for skip in summary.skipped)
+    if not skipped:
+        facts.append("every frame decoded" if summary.frames else "nothing was captured")
+    elif summary.undecodable:
+        facts.append(f"{count(summary.undecodable, 'frame')} could not be decoded")
+    else:
+        facts.append("everything else is not TCP")
+    if summary.tap and summary.tap_share > 0.5:
+        near = {"client": "near the client", "server": "near the server", "middle": "between client and server"}
+        where = near[summary.tap] if summary.tap_share > 0.9 else f"mostly {near[summary.tap]}"
+        facts.append("tap " + where)
+    return facts
+
+
+def _damages(summary: Summary, width: int) -> Iterator[Line]:
+    dropped = sum(file.dropped for file in summary.files)
+    if not summary.damages and not dropped:
+        return
+    yield BLANK
+    yield plain("Damage", "problem")
+    for damage in summary.damages[:DAMAGES]:
+        place = f"  {clean(damage['file'])}, octet {damage['offset']:,}, frame {damage['frame']:,}:"
+        for line in wrapped([place, *clean(damage["message"]).split()], width, "    "):
+            yield plain(line, "warning")
+    if len(summary.damages) > DAMAGES:
+        yield plain(f"  and {len(summary.damages) - DAMAGES:,} more (see the table skipped)", "warning")
+    if dropped:
+        text = f"  the capturing machine lost {count(dropped, 'frame')}: gaps may be the capture's, not the network's"
+        for line in wrapped(text.split(" "), width, "    "):
+            yield plain(line, "warning")
+
+
+def _skipped(summary: Summary, width: int) -> Iterator[Line]:
+    skips = [skip for skip in summary.skipped if skip.frames]
+    if not skips:
+        return
+    yield BLANK
+    total = sum(skip.frames for skip in skips)
+    yield ((f"Frames without TCP   {total:,} of {summary.frames:,}", "title"),)
+    shown = skips[:SKIPS] if len(skips) > SKIPS + 1 else skips
+    figures = max(len(f"{skip.frames:,}") for skip in skips)
+    names = max(len(clean(skip.reason)) for skip in shown)
+    for skip in shown:
+        begin = f"  {skip.frames:>{figures},}  {clean(skip.reason):<{names}}  "
+        words = clean(skip.explanation).split() or [""]
+        style = "warning" if skip.damage else ""
+        for i, line in enumerate(wrapped([begin + words[0], *words[1:]], width, " " * len(begin))):
+            yield plain(line, style if i == 0 else "")
+    if len(shown) < len(skips):
+        rest = skips[len(shown) :]
+        yield plain(f"  {sum(skip.frames for skip in rest):>{figures},}  for {len(rest)} other reasons")
+
+
+def _caveats(summary: Summary, width: int) -> Iterator[Line]:
+    """Say what could change the reading of everything below."""
+    notes = []
+    if summary.opening_not_seen:
+        notes.append(
+            f"the opening of {_share(summary.opening_not_seen, summary.connections)} was not captured: "
+            "who is the client is inferred there"
+        )
+    if summary.one_direction:
+        notes.append(
+            f"{_share(summary.one_direction, summary.connections)} seen in one direction only: "
+            "nothing is claimed about the silent side"
+        )
+    if notes:
+        yield BLANK
+        yield plain("What this capture cannot tell", "title")
+    for note in notes:
+        for line in wrapped(["  " + note.split()[0], *note.split()[1:]], width, "    "):
+            yield plain(line)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {count(whole, 'connection')}" if part < whole else f"all {count(whole, 'connection')}"
+
+
+def _outcomes(summary: Summary) -> Iterator[Line]:
+    yield BLANK
+    shown = summary.outcomes[:OUTCOMES] if len(summary.outcomes) > OUTCOMES + 1 else summary.outcomes
+    figures = max(len(f"{summary.connections:,}"), len("Connections"))
+    rows = [(f"{o.connections:,}", ENDED.get(o.ended, o.ended), *_states(o)) for o in shown]
+    client = max(len("client side"), *(len(row[2]) for row in rows))
+    yield ((f"{'Connections':<{figures}}   {'ended':<9}   {'client side':<{client}}   server side", "title"),)
+    for number, ended, left, right in rows:
+        yield (
+            (f"{number:>{figures}}   {ended:<9}   ", ""),
+            (f"{left:<{client}}   ", "state"),
+            (right, "state"),
+        )
+    rest = summary.outcomes[len(shown) :]
+    if rest:
+        number = f"{sum(outcome.connections for outcome in rest):,}"
+        yield plain(f"{number:>{figures}}   in {len(rest)} other combinations")
+    if any(outcome.client_assumed or outcome.server_assumed for outcome in shown):
+        yield plain(f"{'':{figures}}   ? assumed: nothing captured shows that it got that far", "dim")
+    traffic = f"{octets(summary.client_octets)} from clients, {octets(summary.server_octets)} from servers"
+    share = 100 * summary.retransmitted / max(1, summary.packets)
+    again = (
+        f", {count(summary.retransmitted, 'segment')} retransmitted ({share:.2g} %)" if summary.retransmitted else ""
+    )
+    yield plain(f"  {traffic}{again}")
+
+
+def _states(outcome: Outcome) -> tuple[str, str]:
+    return (
+        state_words(outcome.client_state) + "?" * outcome.client_assumed,
+        state_words(outcome.server_state) + "?" * outcome.server_assumed,
+    )
+
+
+def _listeners(summary: Summary, width: int) -> Iterator[Line]:
+    yield BLANK
+    if summary.listener_count > len(summary.listeners):
+        yield plain(f"Busiest listeners of {summary.listener_count:,}", "title")
+    else:
+        yield plain("Listeners", "title")
+    names = [endpoint(listener.address, listener.port) for listener in summary.listeners]
+    widest = min(max(len(name) for name in names), width - 40)
+    for name, listener in zip(names, summary.listeners, strict=True):
+        if len(name) > widest:
+            yield plain("  " + name)
+            name = ""
+        yield ((f"  {name:<{widest}}   ", ""), (_traffic(listener), ""))
+
+
+def _traffic(listener: Listener) -> str:
+    clients = f"{listener.clients:,} client{'s' if listener.clients != 1 else ''}"
+    return (
+        f"{count(listener.connections, 'connection')}, {clients}, "
+        f"{octets(listener.client_octets)} in, {octets(listener.server_octets)} out"
+    )
+
+
+def _handshakes(summary: Summary, width: int) -> Iterator[Line]:
+    if not summary.slowest_handshakes:
+        return
+    yield BLANK
+    title = "Slowest handshakes" if summary.handshakes > len(summary.slowest_handshakes) else "Handshakes"
+    median = f"   median {duration(summary.handshake_median_ns or 0)} of {summary.handshakes:,}"
+    yield ((title, "title"), (median if summary.handshakes > 1 else "", ""))
+    rows = []
+    for h in summary.slowest_handshakes:
+        repeats = [count(h.syn_count, "SYN")] if h.syn_count > 1 else []
+        repeats += [count(h.synack_count, "SYN-ACK")] if h.synack_count > 1 else []
+        pair = f"{endpoint(h.client_address, h.client_port)} -> {endpoint(h.server_address, h.server_port)}"
+        rows.append((duration(h.handshake_ns), pair, f"tcp.stream eq {h.stream}", ", ".join(repeats)))
+    spans, pairs, filters = (max(len(row[i]) for row in rows) for i in range(3))
+    for span, pair, jump, repeats_told in rows:
+        line = f"  {span:>{spans}}  {pair:<{pairs}}  {jump:<{filters}}"
+        if len(line) > width:
+            yield plain(f"  {span:>{spans}}  {pair}")
+            line = f"  {'':{spans}}  {jump}"
+        if repeats_told and len(line) + 2 + len(repeats_told) > width:
+            yield plain(line.rstrip())
+            line, repeats_told = f"  {'':{spans}}  {repeats_told}", ""
+        yield plain((line + ("  " + repeats_told if repeats_told else "")).rstrip())
+
+
+def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:
+    if len(command) == 1 and command[0] != "-" and command[0].isprintable():
+        yield BLANK
+        stream = summary.slowest_handshakes[0].stream if summary.slowest_handshakes else 0
+        yield plain(f"Next: observer explain {shlex.quote(command[0])} {stream}", "dim")
