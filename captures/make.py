@@ -27,11 +27,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from lab import crowds, missing, net  # noqa: E402
+from lab import SCENARIOS, missing, net, run  # noqa: E402
 from lab.frames import records  # noqa: E402
-from lab.scenarios import SCENARIOS, run  # noqa: E402
-
-assert crowds  # importing it registers its scenarios
 
 LARGEST_OCTETS = 100_000  # what a capture of this folder may weigh
 LARGEST_TRUTH_OCTETS = 40_000
@@ -354,7 +351,7 @@ def packets(path: Path) -> int:
         position = 0
         while position < len(data):
             kind, size = struct.unpack_from("<II", data, position)
-            number += kind == 6  # noqa: PLR2004 - Enhanced Packet Block
+            number += kind == 6  # Enhanced Packet Block
             position += size
         return number
     while position < len(data):
@@ -379,14 +376,12 @@ def table() -> str:
         truth = HERE / "truth" / f"{capture.stem}.truth.json"
         scenario = f"[`{capture.scenario}`](truth/{truth.name})" if truth.is_file() else f"`{capture.scenario}`"
         settings = "; ".join(
-            f"{role} {key}={value}"
+            f"{role} " + ", ".join(f"{key}={value}" for key, value in values.items())
             for role, values in SCENARIOS[capture.scenario].sysctl.items()
-            for key, value in values.items()
         )
         shows = capture.shows + (f" ({settings})" if settings else "")
-        rows.append(
-            f"| `{capture.file}` | {shows} | {capture.who} | {capture.vantage} | {packets(path)} | {form} | {scenario} |"
-        )
+        row = (f"`{capture.file}`", shows, capture.who, capture.vantage, str(packets(path)), form, scenario)
+        rows.append(f"| {' | '.join(row)} |")
     return "\n".join(rows) + "\n"
 
 

@@ -13,13 +13,16 @@ kernel's own state of every endpoint over time on the captures' clock, and the r
     frames.py     just enough parsing to tell when which flow was on the wire
     truth.py      tracepoint, polls and frames -> one time line per endpoint, and the truth file
     lab.py        Lab: all of the above for one scenario
-    scenarios.py  the scenarios (ordinary life and faults of one connection)
+    scenarios.py  how scenarios are registered; ordinary life, and how opening fails
+    faults.py     how a connection ends badly, how one side dies or does not do its part
     crowds.py     the scenarios that need many connections or several endpoints at once
 
 It never touches the machine's own network: every address lives in a namespace of its own, and nothing has a route out.
 Needs root, Linux with network namespaces, tcpdump, nft and ip; ``missing()`` says what is not there.
 """
 
+from . import crowds, faults  # importing them registers their scenarios
 from .lab import Lab, missing
+from .scenarios import SCENARIOS, run
 
-__all__ = ["Lab", "missing"]
+__all__ = ["SCENARIOS", "Lab", "crowds", "faults", "missing", "run"]

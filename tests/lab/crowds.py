@@ -21,8 +21,8 @@ FIRST_PORT = 40170
 def _race(lab: Lab, *, backlog: int, racing: int, hold: bool) -> tuple[Sock, list[Sock], list[Sock]]:
     """Fill the accept queue but for one place, then ``racing`` handshakes at once: (listener, all, stuck).
 
-    With the queue full Linux drops new SYNs; only handshakes that race within a round trip end up half-established. It also drops
-    SYNs beyond ``backlog`` + 1 requests, so no more than that may race.
+    With the queue full Linux drops new SYNs; only handshakes that race within a round trip end up half-established.
+    It also drops SYNs beyond ``backlog`` + 1 requests, so no more than that may race.
     """
     listener = lab.socket("server").bind().listen(backlog)
     clients = [lab.socket("client").bind(FIRST_PORT + number) for number in range(backlog + racing)]
@@ -53,8 +53,10 @@ def _server_has(lab: Lab, client: Sock) -> bool:
 
 @scenario(delay_s=0.01, sysctl={"server": _NO_COOKIES})
 def accept_queue_full(lab: Lab) -> None:
-    """listen(4) and no accept(): five connections wait in the queue, four that raced for the last place are half-established. Their
-    clients send after 2 s; the server drops it all, forgets its requests after 7 s, and answers the next retransmission with RST."""
+    """listen(4) and no accept(): five connections wait in the queue, four that raced for the last place are
+    half-established. Their clients send after 2 s; the server drops it all, forgets its requests after 7 s, and
+    answers the next retransmission with RST.
+    """
     _, clients, stuck = _race(lab, backlog=4, racing=5, hold=True)
     born = now()
     lab.wait(2)
@@ -99,7 +101,9 @@ def accept_resumes(lab: Lab) -> None:
 
 @scenario(delay_s=0.01, sysctl={"server": {"tcp_abort_on_overflow": 1, "tcp_syncookies": 0}}, quick=True)
 def abort_on_overflow(lab: Lab) -> None:
-    """The accept queue is full and tcp_abort_on_overflow is 1: the third ACK of whoever lost the race is answered by a RST."""
+    """The accept queue is full and tcp_abort_on_overflow is 1: the third ACK of whoever lost the race is answered by
+    a RST.
+    """
     _, clients, _ = _race(lab, backlog=3, racing=4, hold=False)
     for client in clients[3:]:
         client.send(REQUEST)
@@ -110,7 +114,9 @@ def abort_on_overflow(lab: Lab) -> None:
 
 @scenario()
 def time_wait_pileup(lab: Lab) -> None:
-    """A client opens 300 short connections to one service and closes each first: 300 ports in TIME-WAIT on the client's side."""
+    """A client opens 300 short connections to one service and closes each first: 300 ports in TIME-WAIT on the
+    client's side.
+    """
     listener = lab.socket("server").bind().listen()
     for _ in range(300):
         client = lab.socket("client").connect()
@@ -124,7 +130,9 @@ def time_wait_pileup(lab: Lab) -> None:
 
 @scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0}})
 def half_open_scan(lab: Lab) -> None:
-    """A scanner sends raw SYNs: to a listening port (its kernel answers the SYN-ACK with RST) and to closed ones (refused)."""
+    """A scanner sends raw SYNs: to a listening port (its kernel answers the SYN-ACK with RST) and to closed ones
+    (refused).
+    """
     lab.socket("server").bind().listen()
     source, target = ADDRESS["client"][0], ADDRESS["server"][0]
     with lab.network.namespaces["client"].entered():
@@ -141,7 +149,9 @@ def half_open_scan(lab: Lab) -> None:
 
 @scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0, "tcp_max_syn_backlog": 128}})
 def syn_flood(lab: Lab) -> None:
-    """200 raw SYNs of which no SYN-ACK is ever acknowledged (the router drops them): embryonic connections pile up, one repeat each."""
+    """200 raw SYNs of which no SYN-ACK is ever acknowledged (the router drops them): embryonic connections pile up,
+    one repeat each.
+    """
     lab.socket("server").bind().listen()
     lab.drop(f"tcp sport {PORT}")
     source, target = ADDRESS["client"][0], ADDRESS["server"][0]

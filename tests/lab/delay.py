@@ -1,15 +1,16 @@
 """A delay line between pairs of TAP devices: ``delay.py SECONDS NS:IF NS:IF [NS:IF NS:IF ...]``.
 
-Creates each TAP device in its namespace, joins them two by two, and hands every frame on after SECONDS, in order. Prints
-``ready`` when the devices exist; ends, and takes the devices with it, when its standard input closes or on SIGTERM.
-It never drops, changes or reorders a frame. Runs alone (no relative imports), so that the laboratory's own work cannot
-delay it further.
+Creates each TAP device in its namespace, joins them two by two, and hands every frame on after SECONDS, in order.
+Prints ``ready`` when the devices exist; ends, and takes the devices with it, when its standard input closes or on
+SIGTERM. It never drops, changes or reorders a frame. Runs alone (no relative imports), so that the laboratory's own
+work cannot delay it further.
 
 Sources: linux/if_tun.h, Documentation/networking/tuntap.rst.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -57,10 +58,8 @@ def forward(delay_s: float, pairs: list[tuple[int, int]]) -> None:
                 pass  # nothing more to read (EAGAIN), or the device is down (EIO)
         while waiting and waiting[0][0] <= time.monotonic():
             _, fd, frame = waiting.popleft()
-            try:
+            with contextlib.suppress(OSError):  # the device is down: the cable is pulled, the frame is lost
                 os.write(fd, frame)
-            except OSError:
-                pass  # the device is down: the cable is pulled, the frame is lost
 
 
 def main() -> None:

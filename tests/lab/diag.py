@@ -1,9 +1,10 @@
 """Polls inet_diag in several namespaces: ``diag.py SECONDS ROLE=NAMESPACE ...``; JSON lines on standard output.
 
-The states SYN-RECEIVED (request sockets) and TIME-WAIT (small sockets) have no tracepoint, so they are polled. Each line is
-one poll in which something changed: ``{"role", "t0", "t1", "previous", "changed": {"local>remote": state or null}}``, times in
-epoch nanoseconds; ``previous`` is when the poll before it began. Ends when its standard input closes. Runs alone (no relative
-imports), so that the laboratory's own work cannot hold it up. It never sees a state that lasts less than one poll.
+The states SYN-RECEIVED (request sockets) and TIME-WAIT (small sockets) have no tracepoint, so they are polled. Each
+line is one poll in which something changed: ``{"role", "t0", "t1", "previous", "changed": {"local>remote": state or
+null}}``, times in epoch nanoseconds; ``previous`` is when the poll before it began. Ends when its standard input
+closes. Runs alone (no relative imports), so that the laboratory's own work cannot hold it up. It never sees a state
+that lasts less than one poll.
 
 Sources: sock_diag(7), linux/inet_diag.h.
 """

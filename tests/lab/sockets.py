@@ -1,8 +1,9 @@
 """Sockets that live in a namespace and record every call: begin, end, result or errno.
 
-A socket belongs to the namespace in which it was made, whoever uses it later; so one process holds both endpoints, and a
-thread is needed only where two calls must wait at once (``together``). All calls block, bounded by SO_RCVTIMEO and
-SO_SNDTIMEO. Never raises for what TCP does to a call (refused, reset, timed out): that is the result, and it is recorded.
+A socket belongs to the namespace in which it was made, whoever uses it later; so one process holds both endpoints,
+and a thread is needed only where two calls must wait at once (``together``). All calls block, bounded by SO_RCVTIMEO
+and SO_SNDTIMEO. Never raises for what TCP does to a call (refused, reset, timed out): that is the result, and it is
+recorded.
 
 Sources: socket(7), tcp(7), linux/tcp.h.
 """

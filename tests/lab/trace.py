@@ -1,8 +1,8 @@
 """Every state change of every TCP socket, from the kernel's tracepoint sock:inet_sock_set_state, in epoch nanoseconds.
 
 Reads the raw ring buffer (``trace_pipe_raw``), because only there the socket's address and IPv6 are complete. Request
-sockets (SYN-RECEIVED) and TIME-WAIT sockets have no such tracepoint: see diag.py. Never touches the machine's main trace
-buffer: it uses an instance of its own.
+sockets (SYN-RECEIVED) and TIME-WAIT sockets have no such tracepoint: see diag.py. Never touches the machine's main
+trace buffer: it uses an instance of its own.
 
 Sources: Documentation/trace/ftrace.rst, Documentation/trace/ring-buffer-map.rst, include/linux/ring_buffer.h.
 """

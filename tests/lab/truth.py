@@ -9,6 +9,7 @@ The form is that of the kernel-truth files: times are epoch seconds, names are t
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def timeline(
     gap_begin, before = begin_ns, "CLOSED"
     for step in steps:
         if gap_begin >= 0:
-            _gap(add, gap_begin, step.time_ns if step else end_ns, before, polls, peer_fin_ns)
+            _gap(add, gap_begin, step.time_ns if step else end_ns, before, polls=polls, peer_fin_ns=peer_fin_ns)
         if step is None:
             break
         if step.new == "CLOSED":
@@ -117,7 +118,7 @@ def timeline(
 
 
 def _gap(
-    add: Any, begin_ns: int, end_ns: int, before: str, polls: list[Poll], peer_fin_ns: list[tuple[int, int]]
+    add: Any, begin_ns: int, end_ns: int, before: str, *, polls: list[Poll], peer_fin_ns: list[tuple[int, int]]
 ) -> None:
     """Fill a stretch without a full socket. ``before`` is the state that the full socket left when it went."""
     inside = [poll for poll in polls if begin_ns < poll.end_ns <= end_ns and poll.state in (*_POLLED, "CLOSED")]
@@ -190,7 +191,7 @@ def silent(
         for role, local in zip(("client", "server"), flow, strict=True):
             own = [f.time_ns for f in captures[role] if f.flags < 0 or {f.source, f.target} == set(flow)]
             spans = [span for span in found[flow_name(flow)][role] if span.state != "UNKNOWN"]
-            for old, new in zip(spans, spans[1:], strict=False):
+            for old, new in itertools.pairwise(spans):
                 if old.state == "TIME_WAIT" and new.state == "CLOSED":
                     continue  # a timer that every observer may run
                 if any(old.end_ns - _SILENT_NS <= at <= new.begin_ns + _SILENT_NS for at in own):

@@ -1,0 +1,113 @@
+"""The laboratory live: what the kernel says happened is in the captures, and nothing is left behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import SCENARIOS, Lab, missing, net, run
+from .frames import ACK, FIN, RST, SYN, Frame
+from .truth import Poll, timeline
+
+live = pytest.mark.usefixtures("laboratory")
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> None:
+    """Skip, and say why, where this machine cannot hold a laboratory."""
+    if lacks := missing():
+        pytest.skip(lacks)
+
+
+def states(lab: Lab, role: str, flow: str | None = None) -> list[str]:
+    """The kernel's states of one endpoint in order, without the brackets between polls."""
+    ends = lab.truth["states"][flow or next(iter(lab.truth["states"]))]
+    return [row[2] for row in ends[role] if row[2] != "UNKNOWN"]
+
+
+def sent(lab: Lab, vantage: str, role: str) -> list[Frame]:
+    address = net.ADDRESS[role]
+    return [frame for frame in lab.frames[vantage] if frame.source[0] in address and frame.flags >= 0]
+
+
+def entered(lab: Lab, role: str, state: str) -> float:
+    rows: list[list[Any]] = next(iter(lab.truth["states"].values()))[role]
+    return float(next(row[0] for row in rows if row[2] == state))
+
+
+@live
+def test_orderly_close(tmp_path: Path) -> None:
+    lab = run("client_closes_first", tmp_path)
+    opening = ["CLOSED", "SYN_SENT", "ESTABLISHED"]
+    assert states(lab, "client") == [*opening, "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"]
+    assert states(lab, "server") == ["CLOSED", "SYN_RECV", "ESTABLISHED", "CLOSE_WAIT", "LAST_ACK", "CLOSED"]
+    fin = next(frame for frame in sent(lab, "client", "client") if frame.flags & FIN)
+    assert fin.time_ns / 1e9 == pytest.approx(entered(lab, "client", "FIN_WAIT1"), abs=0.005), "one clock for all"
+    assert {vantage: len(found) for vantage, found in lab.frames.items()} == dict.fromkeys(lab.frames, 11)
+
+
+@live
+def test_delay_makes_a_simultaneous_close(tmp_path: Path) -> None:
+    lab = run("simultaneous_close", tmp_path)
+    assert states(lab, "client")[-3:] == states(lab, "server")[-3:] == ["FIN_WAIT1", "CLOSING", "TIME_WAIT"]
+    syn = [next(f for f in lab.frames[vantage] if f.flags == SYN).time_ns for vantage in ("client", "middle", "server")]
+    assert 0.009 < (syn[1] - syn[0]) / 1e9 < 0.03, "half the delay lies before the middle"
+    assert 0.019 < (syn[2] - syn[0]) / 1e9 < 0.05
+
+
+@live
+def test_calls_are_recorded_with_their_errors(tmp_path: Path) -> None:
+    lab = run("linger0_server", tmp_path)
+    failed = [(row["role"], row["call"], row["err"]) for row in lab.truth["calls"] if row["err"]]
+    assert failed == [("client", "recv", "ECONNRESET")]
+    assert states(lab, "client")[-2:] == ["ESTABLISHED", "CLOSED"]
+    reset = sent(lab, "server", "server")[-1]
+    assert reset.flags == RST | ACK
+    assert lab.truth["must_find"][0]["endpoint"] == "server"
+
+
+@live
+def test_what_the_router_drops_was_seen_in_the_middle_only(tmp_path: Path) -> None:
+    lab = run("loss_recovered", tmp_path)
+    lost = len(sent(lab, "middle", "client")) - len(sent(lab, "server", "client"))
+    assert lost >= 4
+    assert states(lab, "client")[-1] == "TIME_WAIT"
+
+
+@live
+def test_half_established_is_what_the_kernel_says(tmp_path: Path) -> None:
+    lab = run("abort_on_overflow", tmp_path)
+    victims = [row["flow"] for row in lab.truth["must_find"] if row["label"] == "accept_queue_reset"]
+    assert len(victims) == 3
+    for flow in victims:
+        assert states(lab, "client", flow) == ["CLOSED", "SYN_SENT", "ESTABLISHED", "CLOSED"]
+        assert "ESTABLISHED" not in states(lab, "server", flow)
+
+
+@live
+def test_nothing_is_left_behind_even_after_a_failure(tmp_path: Path) -> None:
+    names = []
+    with pytest.raises(ZeroDivisionError), Lab("broken", "fails in the middle", tmp_path) as lab:
+        names = list(lab.network.names.values())
+        lab.pair()
+        raise ZeroDivisionError
+    assert names
+    assert not [name for name in names if (net.NETNS / name).exists()]
+    assert not list(Path("/sys/kernel/tracing/instances").glob(f"{net.PREFIX}-{names[0].split('-')[1]}*"))
+
+
+def test_every_scenario_says_what_it_is_about() -> None:
+    assert len(SCENARIOS) >= 30
+    for chosen in SCENARIOS.values():
+        assert re.fullmatch(r"[A-Za-z0-9(].{30,}\.", chosen.about), chosen.name
+        assert 0 <= chosen.delay_s < 1
+
+
+def test_a_poll_brackets_what_has_no_tracepoint() -> None:
+    polls = [Poll(100, 112, "SYN_RECV"), Poll(300, 312, "CLOSED")]
+    rows = [(span.begin_ns, span.end_ns, span.state) for span in timeline(0, 500, [], polls, [])]
+    expected = [(0, 100, "CLOSED"), (100, 112, "UNKNOWN"), (112, 300, "SYN_RECV"), (300, 312, "UNKNOWN")]
+    assert rows == [*expected, (312, 500, "CLOSED")]
