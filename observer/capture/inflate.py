@@ -22,7 +22,7 @@ ZSTD_BLOCK_MAX: Final = 1 << 17
 """RFC 8878 3.1.1.2.4: Block_Maximum_Size is at most 128 KiB."""
 
 
-class StreamDamage(Exception):
+class StreamDamageError(Exception):
     """Compressed octets that cannot be used.  Everything before them was delivered."""
 
 
@@ -44,7 +44,7 @@ class Inflated(Protocol):
     """Decompressed octets."""
 
     def readinto(self, view: memoryview, /) -> int:
-        """Fill some of the view as soon as there is anything; 0 at the end.  Raises StreamDamage."""
+        """Fill some of the view as soon as there is anything; 0 at the end.  Raises StreamDamageError."""
         ...
 
 
@@ -114,7 +114,7 @@ class Gzip:
                 return 0
             try:
                 out = self._step(min(len(view), GZIP_OUTPUT))
-            except StreamDamage:
+            except StreamDamageError:
                 raise
             except Exception as error:  # isal_zlib.error, zlib.error: their modules need not be there
                 self._failed = f"the gzip stream is corrupt ({error})"
@@ -127,7 +127,7 @@ class Gzip:
             out, self._salvaged = self._salvaged[: len(view)], self._salvaged[len(view) :]
             view[: len(out)] = out
             return len(out)
-        raise StreamDamage(self._failed)
+        raise StreamDamageError(self._failed)
 
     def _step(self, room: int) -> bytes:
         """Decompress a piece; at the end of a member verify its trailer."""
@@ -139,7 +139,7 @@ class Gzip:
         if inner.needs_input:
             feed, self._feed = self._feed or self._raw.read(GZIP_INPUT), b""
             if not feed:
-                raise StreamDamage("the gzip stream is cut: it ends inside a member")
+                raise StreamDamageError("the gzip stream is cut: it ends inside a member")
         out: bytes = inner.decompress(feed, room)
         self._crc = self._crc32(out, self._crc)
         self._length += len(out)
@@ -156,11 +156,11 @@ class Gzip:
         self._inner = None
         while len(self._feed) < 8:
             if not self._more():
-                raise StreamDamage("the gzip stream is cut: its checksum is missing")
+                raise StreamDamageError("the gzip stream is cut: its checksum is missing")
         crc, length = int.from_bytes(self._feed[:4], "little"), int.from_bytes(self._feed[4:8], "little")
         self._feed = self._feed[8:]
         if crc != self._crc or length != self._length & 0xFFFFFFFF:
-            raise StreamDamage("the gzip stream's checksum is wrong: what was decompressed cannot be trusted")
+            raise StreamDamageError("the gzip stream's checksum is wrong: what was decompressed cannot be trusted")
 
     def _next_member(self) -> bool:
         """Read a member's header; False at the end of the input."""
@@ -173,11 +173,11 @@ class Gzip:
         while (end := _gzip_header(self._feed)) == 0:
             if not self._more():
                 if self._feed:
-                    raise StreamDamage("the gzip stream is cut inside a header")
+                    raise StreamDamageError("the gzip stream is cut inside a header")
                 return False
         if end < 0:
             what = "something that is not gzip follows the gzip stream" if self._members else "the gzip header is wrong"
-            raise StreamDamage(what)
+            raise StreamDamageError(what)
         self._feed = self._feed[end:]
         self._inner, self._crc, self._length = self._make(), 0, 0
         self._members += 1
@@ -196,7 +196,7 @@ class Gzip:
                 again.readinto(view[: self._produced - again._produced])
             while len(found) <= GZIP_OUTPUT and again.readinto(view[:1]):
                 found += view[:1]
-        except StreamDamage:
+        except StreamDamageError:
             pass
         finally:
             raw.close()
@@ -275,7 +275,7 @@ class Zstd:
 
     def _take(self, size: int) -> bytes:
         if not self._have(size):
-            raise StreamDamage("the zstd stream is cut: it ends inside a frame")
+            raise StreamDamageError("the zstd stream is cut: it ends inside a frame")
         piece, self._feed = self._feed[:size], self._feed[size:]
         return piece
 
@@ -283,7 +283,7 @@ class Zstd:
         try:
             self._out = memoryview(self._inner.decompress(piece))
         except Exception as error:  # zstandard.ZstdError
-            raise StreamDamage(f"the zstd stream is corrupt ({error})") from None
+            raise StreamDamageError(f"the zstd stream is corrupt ({error})") from None
 
     def _step(self) -> bool:
         """The next frame header, block or checksum; False at the end of the input."""
@@ -296,7 +296,7 @@ class Zstd:
         head = int.from_bytes(self._feed[:3], "little")  # RFC 8878 3.1.1.2: last, type, size
         self._last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
         if kind == 3 or (kind != 1 and size > ZSTD_BLOCK_MAX):
-            raise StreamDamage("the zstd stream is corrupt (an impossible block)")
+            raise StreamDamageError("the zstd stream is corrupt (an impossible block)")
         self._decompress(self._take(3 + (1 if kind == 1 else size)))
         return True
 
@@ -305,28 +305,28 @@ class Zstd:
         if not self._checksum:
             return
         if not self._have(4):
-            raise StreamDamage("the zstd stream is cut: its checksum is missing")
+            raise StreamDamageError("the zstd stream is cut: its checksum is missing")
         try:
             inner.decompress(self._take(4))
         except Exception:  # zstandard.ZstdError
             message = "the zstd stream's checksum is wrong: what was decompressed cannot be trusted"
-            raise StreamDamage(message) from None
+            raise StreamDamageError(message) from None
 
     def _next_frame(self) -> bool:
         if not self._have(4):
             if self._feed:
-                raise StreamDamage("the zstd stream is cut: it ends inside a header")
+                raise StreamDamageError("the zstd stream is cut: it ends inside a header")
             return False
         magic = int.from_bytes(self._feed[:4], "little")
         if magic & 0xFFFFFFF0 == 0x184D2A50:  # RFC 8878 3.1.2: to be skipped
             left = int.from_bytes(self._take(8)[4:], "little")
             while left:
                 if not self._have(1):
-                    raise StreamDamage("the zstd stream is cut: it ends inside a frame")
+                    raise StreamDamageError("the zstd stream is cut: it ends inside a frame")
                 left -= len(self._take(min(left, len(self._feed))))
             return True
         if magic != 0xFD2FB528:
-            raise StreamDamage("something that is not zstd follows the zstd stream")
+            raise StreamDamageError("something that is not zstd follows the zstd stream")
         self._have(5)
         flags = self._feed[4] if len(self._feed) > 4 else 0
         single = flags >> 5 & 1

@@ -32,7 +32,7 @@ class Waiting(NamedTuple):
     """A file that is not open yet."""
 
     first_ns: int
-    index: int
+    place: int
     """Its place among the files as they were named; the first wins among equal times."""
     open: Callable[[Workspace], tuple[Reader, FileInfo]]
 
@@ -73,7 +73,7 @@ class Merged:
     """A Reader over several files; see the module."""
 
     def __init__(self, waiting: list[Waiting], *, engine: Engine, workspace: Workspace) -> None:
-        self._waiting = sorted(waiting, key=lambda one: (one.first_ns, one.index), reverse=True)  # next is last
+        self._waiting = sorted(waiting, key=lambda one: (one.first_ns, one.place), reverse=True)  # next is last
         self._engine = engine
         self._pool = [workspace]
         self._lanes: list[Lane] = []
@@ -131,7 +131,7 @@ class Merged:
         workspace = self._pool.pop() if self._pool else Workspace(size, self._rows_max)
         reader, info = following.open(workspace)
         reader.use(self._engine)
-        lane = Lane(following.index, reader, info, workspace)
+        lane = Lane(following.place, reader, info, workspace)
         self._lanes.append(lane)
         self._lanes.sort(key=lambda one: one.index)
         self._pull(lane, frame)

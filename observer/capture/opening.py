@@ -257,7 +257,7 @@ def _paths(name: str | bytes) -> Iterable[Spec]:
         yield Spec("standard input", file=standard_input())
         return
     path = Path(name)
-    if not os.path.lexists(path):  # noqa: PTH110  Path.exists raises for names that cannot be
+    if not os.path.lexists(path):
         if glob.has_magic(name):
             found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  patterns of shells, absolute or not
             if not found:

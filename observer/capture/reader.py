@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy
 
 from observer.capture.chunk import Chunk, Damage, FileInfo
-from observer.capture.inflate import StreamDamage
+from observer.capture.inflate import StreamDamageError
 from observer.capture.scan import FULL, HUNGRY, NEED, POSITION, STATE_CELLS, STATUS
 from observer.capture.source import Source
 from observer.kernels import Bound, Engine
@@ -81,7 +81,7 @@ class FileReader(ABC):
         self._damaged = 0
         self._engine = engine
         self._state = numpy.zeros(STATE_CELLS, numpy.int64)
-        self._cells = memoryview(self._state)
+        self._cells = self._state.data
         self._base = 0  # the first octet of the buffer in the stream
         self._start = 0  # what is not consumed yet: [start, end) of the buffer
         self._end = len(source.head)
@@ -165,15 +165,17 @@ class FileReader(ABC):
             workspace.grow(need + SNAPLEN_MAX, left)
             self._scan = self.bound(self._engine)
         try:
-            got = self._source.readinto(memoryview(workspace.octets)[left:])
-        except StreamDamage as damage:
+            got = self._source.readinto(workspace.octets.data[left:])
+        except StreamDamageError as damage:
             self.damage(left, f"{damage}; the file ends here" + self._lost(left))
             self.finish()
             return
         self._hungry = False
         self._end += got
         if not got:
-            if left or self._skip:
+            if self._base + self._end == 0:
+                self.damage(0, "the file is empty: nothing was captured or nothing was written out")
+            elif left or self._skip:
                 self.damage(0, self.unfinished(left))
             self.finish()
 

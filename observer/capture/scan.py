@@ -96,7 +96,7 @@ def is_pcap_header(octets: Octets, at: int) -> int:
     """1 if 16 octets are the first of a pcap file (magic, version 2.4, no time zone), in either byte order."""
     for little in range(2):
         magic = load32(octets, at, little)
-        if magic == MAGIC_MICRO or magic == MAGIC_NANO:  # noqa: PLR1714  a set is no kernel's
+        if magic in (MAGIC_MICRO, MAGIC_NANO):
             version = load32(octets, at + 4, little)
             if version == (0x00040002 if little else 0x00020004):
                 return 1
@@ -154,7 +154,7 @@ def scan_pcap(octets: Octets, state: Int64s, records: Int64s, position: int, siz
 
 @kernel
 def binary_time(high: int, low: int, exponent: int) -> int:
-    """ns of a 64-bit time stamp that counts 2^-exponent seconds, rounded down; exponent 0 to 127."""
+    """Nanoseconds of a 64-bit time stamp that counts 2^-exponent seconds, rounded down; exponent 0 to 127."""
     if exponent < 32:
         if high >> (exponent + 1):
             return TIME_MAX  # 2^33 s or more
@@ -177,7 +177,7 @@ def binary_time(high: int, low: int, exponent: int) -> int:
 
 @kernel
 def stamp_ns(interfaces: Int64s, row: int, high: int, low: int) -> int:
-    """ns since 1970 of a time stamp given as two 32-bit halves, kept within 0 and TIME_MAX."""
+    """Nanoseconds since 1970 of a time stamp given as two 32-bit halves, kept within 0 and TIME_MAX."""
     unit = interfaces[row + IF_UNIT]
     factor = interfaces[row + IF_FACTOR]
     if unit == UNIT_MULTIPLY:
@@ -186,8 +186,7 @@ def stamp_ns(interfaces: Int64s, row: int, high: int, low: int) -> int:
     elif unit == UNIT_DIVIDE:
         value = (high // factor << 32) + (((high % factor) << 32) + low) // factor
         value = value // interfaces[row + IF_FACTOR2]
-        if value > TIME_MAX:
-            value = TIME_MAX
+        value = min(value, TIME_MAX)
     else:
         value = binary_time(high, low, factor)
     value += interfaces[row + IF_OFFSET]
@@ -281,7 +280,7 @@ def scan_pcapng(
             need = total if status == HUNGRY else 12
             break
         # step 2: frames
-        if kind == BLOCK_ENHANCED or kind == BLOCK_SIMPLE or kind == BLOCK_PACKET:  # noqa: PLR1714
+        if kind in (BLOCK_ENHANCED, BLOCK_SIMPLE, BLOCK_PACKET):
             if count == rows:
                 break
             row = count * RECORD_STRIDE

@@ -71,7 +71,7 @@ def is_pcapng(head: bytes) -> bool:
 
 def may_begin_capture(head: bytes) -> bool:
     """Whether a file of less than four octets could be the beginning of a capture."""
-    magics = [magic.to_bytes(4, order) for magic in PCAP_MAGICS for order in ("little", "big")]  # type: ignore[arg-type]
+    magics = [magic.to_bytes(4, order) for magic in PCAP_MAGICS for order in ("little", "big")]
     return any(magic.startswith(head) for magic in (*magics, PCAPNG_MAGIC, ZSTD_MAGIC, GZIP_MAGIC))
 
 

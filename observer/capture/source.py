@@ -12,11 +12,15 @@ import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
-from observer.capture.inflate import Gzip, Inflated, StreamDamage, Zstd
+from observer.capture.inflate import Gzip, Inflated, StreamDamageError, Zstd
 from observer.capture.signatures import HEAD_OCTETS, compression_of
 from observer.errors import CaptureError
+
+
+PIPE_OCTETS: Final = 65536
+"""What a pipe holds on Linux (pipe(7))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,12 @@ class RawFile:
         except OSError as error:
             remedy = "merge some of the files first" if error.errno == 24 else "check the file and its permissions"
             raise CaptureError(f"{self.name}: cannot be opened ({_reason(error)}); {remedy}") from None
-        # BufferedReader.readinto waits until the buffer is full, readinto1 does not
-        self._into = getattr(self._file, "readinto1", None) or getattr(self._file, "readinto", None)
         if spec.path is None:
             self._begin = _position(self._file)
+        # Of a buffered pipe, readinto waits until the view is full, and readinto1 waits even if something is
+        # buffered; only read1 does not.
+        self._into = getattr(self._file, "readinto", None)
+        self._read = getattr(self._file, "read1", None) if spec.path is None and self._begin is None else None
 
     def octets_total(self) -> int | None:
         """Size of the file, None if it is no regular one."""
@@ -98,17 +104,17 @@ class RawFile:
             return None
 
     def readinto(self, view: memoryview, /) -> int:
-        """Fill some of the view; 0 at the end.  Raises StreamDamage if reading fails."""
+        """Fill some of the view; 0 at the end.  Raises StreamDamageError if reading fails."""
         while True:
             try:
-                if self._into is None:
-                    piece = self._file.read(len(view))
+                if self._read or not self._into:
+                    piece = (self._read or self._file.read)(min(len(view), PIPE_OCTETS))
                     size = None if piece is None else len(piece)
                     view[: size or 0] = piece or b""
                 else:
                     size = self._into(view)
             except (OSError, ValueError) as error:
-                raise StreamDamage(f"reading failed ({_reason(error)})") from None
+                raise StreamDamageError(f"reading failed ({_reason(error)})") from None
             except TypeError as error:
                 raise CaptureError(f"{self.name}: is not open for reading octets; open it in mode 'rb'") from error
             if size is not None:
@@ -191,13 +197,13 @@ class Source:
     compression
         ``gzip``, ``zstd`` or nothing.
     readinto
-        Fills some of a memoryview as soon as anything is there; 0 at the end; raises StreamDamage.
+        Fills some of a memoryview as soon as anything is there; 0 at the end; raises StreamDamageError.
     """
 
     def __init__(self, spec: Spec) -> None:
         self.name = spec.name
         self._raw = RawFile(spec)
-        self._damage: StreamDamage | None = None
+        self._damage: StreamDamageError | None = None
         self.readinto = self._raw.readinto
         head = self._first(4)
         self.compression = compression_of(head)
@@ -218,12 +224,12 @@ class Source:
             try:
                 while length < size and (got := self.readinto(view[length:])):
                     length += got
-            except StreamDamage as damage:
+            except StreamDamageError as damage:
                 self._damage = damage
         return bytes(octets[:length])
 
     def _raise(self, _: memoryview, /) -> int:
-        raise self._damage or StreamDamage("reading failed")
+        raise self._damage or StreamDamageError("reading failed")
 
     @property
     def octets_read(self) -> int:
