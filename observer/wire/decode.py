@@ -91,8 +91,9 @@ def decode(
             cell = state[r.ROWS] * s.STRIDE
             place = usual(octets, rows, cell, offset, captured) if records[base + s.RECORD_LINK] == 1 else 0
             if place:
-                real_end = place - 20 + r.u16(octets, place - 18)
-                end = min(real_end, offset + captured)
+                end = place - 20 + r.u16(octets, place - 18)
+                real_end = min(end, offset + max(captured, records[base + s.RECORD_WIRE]))
+                end = min(end, offset + captured)
                 bits = tcp_header(octets, rows, cell, place, end, real_end)
                 rows[cell + s.KIND] = s.KIND_SEGMENT
                 rows[cell + s.ENCAPSULATION] = s.ENCAP_VLAN if place - offset > 34 else 0

@@ -34,6 +34,10 @@ def dissect(hint: int, number: int, octets: bytes, version: int) -> Found | None
     ----------
     hint
         Which of them: UNKNOWN_LINK, NOT_IP (EtherType) or PROTOCOL_OTHER.
+    number
+        Its number.
+    octets
+        What was captured from there on.
     version
         Of the IP header before an IP protocol, 4 or 6.
     """

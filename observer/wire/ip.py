@@ -96,14 +96,23 @@ def ipv4(octets: Octets, rows: Int64s, state: Int64s) -> int:
     rows[cell + s.DST + 3] = u32(octets, o + 16)
     rows[cell + s.TTL] = octets[o + 8]
     rows[cell + s.IP_ID] = u16(octets, o + 4)
-    # the length in the header rules, also where it says more than the frame holds (short captures)
-    state[REAL_END] = o + total
-    state[END] = min(state[END], o + total)
+    limit(state, o + total)
     state[OFFSET] = o + header
     place = u16(octets, o + 6) & 0x3FFF
     if place:
         return fragment(state, octets[o + 9], (place & 0x1FFF) * 8, place >> 13, u16(octets, o + 4))
     return protocol(state, octets[o + 9])
+
+
+@kernel
+def limit(state: Int64s, end: int) -> None:
+    """End the packet where its header says, or with the frame on the wire if that ends before.
+
+    A quotation is shorter than the packet that it quotes: there the header alone tells.
+    """
+    if end < state[REAL_END] or state[QUOTED]:
+        state[REAL_END] = end
+    state[END] = min(state[END], end)
 
 
 @kernel
@@ -185,8 +194,7 @@ def ipv6(octets: Octets, rows: Int64s, state: Int64s) -> int:
     rows[cell + s.IP_ID] = 0
     length = u16(octets, o + 4)
     if length:  # 0: a jumbogram (RFC 2675) or segmentation offload
-        state[REAL_END] = o + IPV6_HEADER + length
-        state[END] = min(state[END], state[REAL_END])
+        limit(state, o + IPV6_HEADER + length)
     state[OFFSET] = o + IPV6_HEADER
     return protocol(state, octets[o + 6])
 

@@ -77,7 +77,8 @@ def wifi(octets: Octets, state: Int64s, padded: int, swapped: int) -> int:
         return -why.WIFI_OTHER
     if flags & 0x40:
         return -why.WIFI_ENCRYPTED
-    if flags & 4 or octets[o + 22] & 15:  # more fragments follow, or this is not the first
+    # more fragments follow, or this is not the first; who swaps frame control may swap sequence control as well
+    if flags & 4 or (octets[o + 22] & 15 and not swapped):
         return -why.WIFI_FRAGMENT
     size = 30 if flags & 3 == 3 else 24  # a fourth address between access points
     aggregate = 0
