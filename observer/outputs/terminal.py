@@ -160,11 +160,11 @@ def _caveats(summary: Summary, width: int) -> Iterator[Line]:
     if summary.opening_not_seen:
         notes.append(
             f"the opening of {_share(summary.opening_not_seen, summary.connections)} was not captured: "
-            "who is the client is inferred there"
+            "which side is the client is inferred there"
         )
     if summary.one_direction:
         notes.append(
-            f"{_share(summary.one_direction, summary.connections)} seen in one direction only: "
+            f"only one direction of {_share(summary.one_direction, summary.connections)} was captured: "
             "nothing is claimed about the silent side"
         )
     if notes:
@@ -176,7 +176,9 @@ def _caveats(summary: Summary, width: int) -> Iterator[Line]:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} of {count(whole, 'connection')}" if part < whole else f"all {count(whole, 'connection')}"
+    if part < whole:
+        return f"{part:,} of {count(whole, 'connection')}"
+    return "the connection" if whole == 1 else f"all {count(whole, 'connection')}"
 
 
 def _outcomes(summary: Summary) -> Iterator[Line]:
@@ -224,8 +226,7 @@ def _listeners(summary: Summary, width: int) -> Iterator[Line]:
     for name, listener in zip(names, summary.listeners, strict=True):
         if len(name) > widest:
             yield plain("  " + name)
-            name = ""
-        yield ((f"  {name:<{widest}}   ", ""), (_traffic(listener), ""))
+        yield plain(f"  {name if len(name) <= widest else '':<{widest}}   {_traffic(listener)}")
 
 
 def _traffic(listener: Listener) -> str:
@@ -251,14 +252,9 @@ def _handshakes(summary: Summary, width: int) -> Iterator[Line]:
         rows.append((duration(h.handshake_ns), pair, f"tcp.stream eq {h.stream}", ", ".join(repeats)))
     spans, pairs, filters = (max(len(row[i]) for row in rows) for i in range(3))
     for span, pair, jump, repeats_told in rows:
-        line = f"  {span:>{spans}}  {pair:<{pairs}}  {jump:<{filters}}"
-        if len(line) > width:
-            yield plain(f"  {span:>{spans}}  {pair}")
-            line = f"  {'':{spans}}  {jump}"
-        if repeats_told and len(line) + 2 + len(repeats_told) > width:
+        begin = [f"  {span:>{spans}}  {pair:<{pairs}}"]
+        for line in wrapped([*begin, f"{jump:<{filters}}", repeats_told], width, " " * (spans + 4), "  "):
             yield plain(line.rstrip())
-            line, repeats_told = f"  {'':{spans}}  {repeats_told}", ""
-        yield plain((line + ("  " + repeats_told if repeats_told else "")).rstrip())
 
 
 def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:

@@ -1,0 +1,288 @@
+"""The command line: arguments, one call, outputs, exit status.
+
+Exit status: 0 done; 1 done, but the capture was damaged, partly undecodable or reading was interrupted; 2 bad usage
+or unreadable input; 130 interrupted before there was anything to tell.
+
+Never here: work.  What a command needs is imported when it runs, so that help and small captures are quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from observer import __version__
+from observer.errors import ObserverError
+
+if TYPE_CHECKING:
+    from observer.observe import Observation
+    from observer.outputs.text import Line
+    from observer.schema import Columns
+
+DONE = 0
+DAMAGED = 1
+BAD_USAGE = 2
+INTERRUPTED = 130
+WRITTEN = ("flows", "transitions", "events", "skipped")
+"""Tables that `-o` writes unless told otherwise."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="observer", message="%(prog)s %(version)s")
+def commands() -> None:
+    """See what state both ends of every TCP connection were in, from a packet capture.
+
+    \b
+    observer read capture.pcap           what happened
+    observer explain capture.pcap 5      one connection's story (tcp.stream eq 5)
+    """
+
+
+def stack_options(function: Any) -> Any:
+    """Add the options that choose timers."""
+    stacks = click.Choice(["linux", "windows", "bsd", "rfc"])
+    for option in (
+        click.option(
+            "--time-wait", type=float, metavar="SECONDS", help="How long TIME-WAIT lasts, whatever the stack."
+        ),
+        click.option("--stack", type=stacks, default="linux", show_default=True, help="Whose timers are assumed."),
+    ):
+        function = option(function)
+    return function
+
+
+@commands.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--host", multiple=True, metavar="ADDRESS", help="Only connections of this address or prefix (10.0.0.0/8)."
+)
+@click.option("--port", multiple=True, type=int, metavar="PORT", help="Only connections of this port, on either side.")
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="STATE",
+    help="Only connections that end in this state: STATE, client:STATE, server:STATE.",
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only connections that live at or after TIME: ISO 8601, seconds since 1970, or +seconds.",
+)
+@click.option("--until", metavar="TIME", help="Only connections that live at or before TIME.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the tables into this folder."
+)
+@click.option(
+    "--format", "formats", metavar="LIST", help="csv, parquet, jsonl, zeek; several with commas.  [default: csv]"
+)
+@click.option(
+    "--table", "tables", metavar="LIST", help=f"Tables to write.  [default: {','.join(WRITTEN)}]; also packets."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@stack_options
+def read(
+    files: tuple[str, ...],
+    *,
+    host: tuple[str, ...],
+    port: tuple[int, ...],
+    state: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    output: Path | None,
+    formats: str | None,
+    tables: str | None,
+    as_json: bool,
+    stack: str,
+    time_wait: float | None,
+) -> int:
+    """Read captures and tell what happened to their TCP connections.
+
+    FILE is a pcap or pcapng file, plain or compressed (gzip, zstd); "-" is standard input. Several files are one
+    capture in time order.
+    """
+    from observer.outputs.selection import Selection
+    from observer.outputs.summary import summarise
+
+    selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
+    selection.check()
+    writers, names = _wanted(output, formats, tables)
+    observation = _observe(files, stack, time_wait)
+    flows = observation.columns("flows")
+    begin = observation.capture.first_time_ns
+    chosen = selection.mask(flows, begin) if selection else None
+    skipped = observation.columns("skipped")
+    summary = summarise(
+        observation.capture, observation.segments, skipped, flows, chosen=chosen, selection=selection.words(begin)
+    )
+    if output is not None:
+        from observer.outputs.files import write_tables
+
+        paths = write_tables(_tables(observation, names, chosen), output, writers)
+        print(f"observer: wrote {', '.join(path.name for path in paths)} into {output}", file=sys.stderr)
+    if as_json:
+        import json
+
+        print(json.dumps(summary.as_json(), indent=2))
+    else:
+        from observer.outputs.terminal import render_summary
+        from observer.outputs.text import terminal_width
+
+        _show(render_summary(summary, width=terminal_width(sys.stdout), command=files))
+    return DAMAGED if summary.damaged else DONE
+
+
+@commands.command()
+@click.argument("file", metavar="FILE")
+@click.argument("stream", type=int)
+@click.option(
+    "--all", "everything", is_flag=True, help="Show every segment; long uneventful runs are folded otherwise."
+)
+@stack_options
+def explain(file: str, stream: int, everything: bool, stack: str, time_wait: float | None) -> int:
+    """Tell one connection's story: each segment with both ends' states beside it.
+
+    STREAM is its number, as in the Wireshark filter tcp.stream eq STREAM.
+    """
+    from observer.outputs.explain import render_explain
+    from observer.outputs.text import terminal_width
+
+    observation = _observe([file], stack, time_wait, keep=[stream])
+    flow = observation.flow(stream)
+    tables = {name: flow.columns(name) for name in ("flows", "packets", "transitions", "events")}
+    _show(render_explain(tables, width=terminal_width(sys.stdout), everything=everything))
+    return DAMAGED if observation.capture.damages or observation.capture.interrupted else DONE
+
+
+@commands.command()
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "dot"]), default="text", show_default=True)
+def states(form: str) -> int:
+    """Print the state machine: what moves an endpoint from state to state, and why.
+
+    The form "dot" is a drawing for Graphviz: observer states --format dot | dot -Tsvg -o states.svg
+    """
+    from observer.outputs.states import dot_states, markdown_states, render_states
+    from observer.outputs.text import terminal_width
+    from observer.tcp.states import EVENTS, STATES, TRANSITIONS
+
+    if form == "text":
+        _show(render_states(TRANSITIONS, STATES, EVENTS, width=terminal_width(sys.stdout)))
+    else:
+        _show((markdown_states if form == "markdown" else dot_states)(TRANSITIONS, STATES, EVENTS))
+    return DONE
+
+
+@commands.command()
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+def schema(tables: tuple[str, ...], markdown: bool) -> int:
+    """Document the tables: every column's type, unit and meaning."""
+    from observer.outputs.documentation import render_schema
+    from observer.outputs.text import plain, terminal_width
+    from observer.schema import TABLES
+    from observer.schema import markdown as as_markdown
+
+    names = tables or tuple(TABLES)
+    if markdown:
+        _show(plain(line) for name in names for line in as_markdown(name).split("\n"))
+    else:
+        _show(render_schema(names, width=terminal_width(sys.stdout)))
+    return DONE
+
+
+# --- what commands share ---------------------------------------------------------------------------------
+def _observe(files: Iterable[str], stack: Any, time_wait: float | None, keep: Iterable[int] = ()) -> Observation:
+    from observer.observe import read as read_captures
+    from observer.options import Options
+    from observer.outputs.progress import ProgressBar
+
+    options = Options(stack=stack, time_wait_s=time_wait)
+    with ProgressBar() as progress:
+        return read_captures(list(files), options=options, progress=progress, notice=_notice, keep=set(keep))
+
+
+def _notice(message: str) -> None:
+    print(f"observer: {message}", file=sys.stderr)
+
+
+def _wanted(output: Path | None, formats: str | None, tables: str | None) -> tuple[list[Any], list[str]]:
+    """Turn --format and --table into writers and table names."""
+    if output is None:
+        if formats or tables:
+            raise click.UsageError(f"{'--format' if formats else '--table'} needs -o DIR: a folder to write into")
+        return [], []
+    from observer.registry import Writer, choose
+    from observer.schema import table
+
+    names = [name for name in (tables or ",".join(WRITTEN)).replace(" ", "").split(",") if name]
+    for name in names:
+        if table(name).name not in (*WRITTEN, "packets"):
+            raise click.UsageError(
+                f"table {name} is not made from a capture by this command; there are {', '.join(WRITTEN)}, packets"
+            )
+    return choose(Writer, (formats or "csv").replace(" ", "").split(",")), list(dict.fromkeys(names))
+
+
+def _tables(observation: Observation, names: list[str], chosen: Any) -> dict[str, Columns]:
+    """Return raw columns of the tables, of the chosen connections only."""
+    import numpy
+
+    tables = {}
+    for name in names:
+        if name == "packets":
+            from observer.flow import packet_columns
+
+            rows = observation.columns("flows").rows
+            streams = numpy.arange(rows) if chosen is None else numpy.flatnonzero(chosen)
+            tables[name] = packet_columns(observation, streams.tolist())
+            continue
+        columns = observation.columns(name)
+        if chosen is not None and name != "skipped":
+            columns = columns.take(chosen if name == "flows" else chosen[numpy.asarray(columns["stream"])])
+        tables[name] = columns
+    return tables
+
+
+def _show(lines: Iterable[Line]) -> None:
+    from observer.outputs.text import show
+
+    show(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status; never raises, never shows a traceback for bad input."""
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # the reader of our output has seen enough; Python would complain while closing stdout
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        return int(commands.main(arguments, prog_name="observer", standalone_mode=False) or DONE)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "observer"
+        return _complain(f"{error.format_message()} See: {where} --help")
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except ObserverError as error:
+        return _complain(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        print("observer: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _complain(sentence: str) -> int:
+    from observer.outputs.text import clean
+
+    print(f"observer: {clean(sentence)}", file=sys.stderr)
+    return BAD_USAGE

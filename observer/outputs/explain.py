@@ -1,0 +1,385 @@
+"""One connection's story: each segment with both endpoints' states beside it, as they could be known at that moment.
+
+A state that was only assumed carries a `?`.  An assumption that turned out wrong is shown while it was held, with the
+frame that retracted it; timers are lines of their own.  Long uneventful runs are folded.
+
+Never here: inference.  It is all in the transitions.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy
+
+from observer.outputs.story_words import (
+    CONTRADICTIONS,
+    QUIET_EVENTS,
+    cause_words,
+    event_words,
+    flag_words,
+    label_words,
+    timer_words,
+)
+from observer.outputs.text import (
+    PLAIN_WIDTH,
+    Line,
+    clean,
+    count,
+    duration,
+    endpoint,
+    octets,
+    plain,
+    state_words,
+    utc,
+    wrapped,
+)
+from observer.schema import CERTAINTIES, ENDPOINTS, GRADES, MARKS, STATES, TAPS, Coded, Columns
+
+Tables = Mapping[str, Columns]
+Ints = Any
+
+SHORT_RUN: Final = 3
+"""Uneventful segments in a row that are shown all the same."""
+ACKNOWLEDGED, ASSUMED, TIMER, RETRACTED = (
+    CERTAINTIES.index(name) for name in ("acknowledged", "assumed", "timer", "retracted")
+)
+SYN, FIN, RST, ACK = 2, 1, 4, 16
+NOTABLE: Final = sum(bit for bit, name in MARKS.items() if name in {"zero_window", "reused_ports"})
+"""Labels that are part of the story; retransmissions, probes and the like are shown when they are few."""
+
+
+class Change(NamedTuple):
+    """One row of the transitions, of one endpoint."""
+
+    position: int  # index of the segment at which it takes effect
+    frame: int
+    time_ns: int
+    before: int
+    after: int
+    cause: str
+    certainty: int
+    proof: int
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is, or was, only assumed."""
+        return self.certainty in (ASSUMED, RETRACTED)
+
+
+@dataclass
+class Side:
+    """One endpoint's changes, in order."""
+
+    name: str
+    changes: list[Change]
+    first: int
+    frames: Ints = field(repr=False)
+
+    def state(self, position: int) -> str:
+        """Return its state after the segment at this position, as it could be known then, `?` where assumed."""
+        at = bisect.bisect_right(self.changes, position, key=lambda change: change.position)
+        now = int(self.frames[position]) if 0 <= position < len(self.frames) else -1
+        for change in reversed(self.changes[:at]):
+            if change.certainty != RETRACTED or change.proof < 0 or change.proof > now:
+                return state_words(STATES[change.after]) + "?" * change.doubtful
+        return state_words(STATES[self.first])
+
+
+class Entry(NamedTuple):
+    """One line of the story."""
+
+    time: str
+    client: str
+    frame: str
+    words: str
+    toward_server: bool | None  # None: no segment
+    server: str
+    notes: list[str]
+    quiet: bool
+
+
+def render_explain(tables: Tables, *, width: int = PLAIN_WIDTH, everything: bool = False) -> Iterator[Line]:
+    """Tell the story of one connection.
+
+    Parameters
+    ----------
+    tables
+        Raw columns of `flows` (one row), `packets`, `transitions` and `events` of this connection.
+    width
+        Columns to use.
+    everything
+        Show every segment.
+    """
+    story = Story(tables)
+    yield from story.head(width)
+    yield ()
+    yield from _layout(list(story.entries(everything)), width)
+    if story.assumed:
+        yield ()
+        for line in wrapped("? assumed: it passed the tap, and nothing yet shows that it arrived".split(" "), width):
+            yield plain(line, "dim")
+
+
+class Story:
+    """The tables of one connection, ready to be told."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._flow = tables["flows"]
+        packets = tables["packets"]
+        self._cells = {
+            name: numpy.asarray(packets[name], numpy.int64)
+            for name in ("frame", "time", "direction", "seq", "ack", "length", "flags", "label")
+        }
+        self._mss = numpy.asarray(packets.get("mss", numpy.full(packets.rows, -1)), numpy.int64)
+        self._rows = packets.rows
+        self._start = self._one("first_time")
+        self._sides = [self._side(tables["transitions"], number) for number in range(2)]
+        self._notes: dict[int, list[str]] = {}
+        self._between: dict[int, list[Change | tuple[int, int, str]]] = {}
+        self._collect_changes()
+        self._collect_events(tables["events"])
+        self.assumed = any(change.certainty == ASSUMED for side in self._sides for change in side.changes)
+
+    def _one(self, name: str) -> int:
+        return int(numpy.asarray(self._flow[name])[0])
+
+    def _side(self, transitions: Columns, number: int) -> Side:
+        mine = transitions.take(numpy.asarray(transitions["endpoint"]) == number)
+        names = ("frame", "time", "from_state", "to_state", "certainty", "proof_frame")
+        raw = [numpy.asarray(mine[name]).tolist() for name in names]
+        changes = [
+            Change(self._position(frame, time), frame, time, before, after, cause, certainty, proof)
+            for frame, time, before, after, certainty, proof, cause in zip(*raw, _texts(mine["cause"]), strict=True)
+        ]
+        changes.sort(key=lambda change: change.position)
+        first = changes[0].before if changes else self._one(f"{ENDPOINTS[number]}_state")
+        return Side(ENDPOINTS[number], changes, first, self._cells["frame"])
+
+    def _position(self, frame: int, time_ns: int) -> int:
+        """Return the index of the segment with which something happens; without one, of the next."""
+        frames, times = self._cells["frame"], self._cells["time"]
+        if frame >= 0:
+            return int(numpy.searchsorted(frames, frame))
+        later = numpy.flatnonzero(times > time_ns)
+        return int(later[0]) if len(later) else self._rows
+
+    def _is_segment(self, frame: int) -> bool:
+        at = int(numpy.searchsorted(self._cells["frame"], frame))
+        return frame >= 0 and at < self._rows and int(self._cells["frame"][at]) == frame
+
+    def _collect_changes(self) -> None:
+        for side in self._sides:
+            for change in side.changes:
+                if not self._is_segment(change.frame):
+                    self._between.setdefault(change.position, []).append(change)
+                    continue
+                words = cause_words(side.name, change.cause, STATES[change.before], STATES[change.after])
+                how = ""
+                if change.certainty == ACKNOWLEDGED and change.proof >= 0:
+                    how = f"proved by frame {change.proof}"
+                elif change.certainty == ASSUMED:
+                    how = "assumed"
+                elif change.certainty == RETRACTED:
+                    how = f"assumed; retracted by frame {change.proof}" if change.proof >= 0 else "assumed; retracted"
+                self._note(
+                    change.position, ", ".join(part for part in (words or f"{side.name}:" * bool(how), how) if part)
+                )
+                if change.certainty == RETRACTED and change.proof >= 0 and self._is_segment(change.proof):
+                    what = CONTRADICTIONS.get(change.cause, "had not got that far")
+                    self._note(
+                        self._position(change.proof, 0), f"retracts frame {change.frame}: the {side.name} {what}"
+                    )
+
+    def _note(self, position: int, text: str) -> None:
+        text = text.replace(":, ", ": ")
+        notes = self._notes.setdefault(position, [])
+        if text and text not in notes:
+            notes.append(text)
+
+    def _collect_events(self, events: Columns) -> None:
+        names, details = _texts(events["event"]), _texts(events.get("detail", [""] * events.rows))
+        numbers = [numpy.asarray(events[name]).tolist() for name in ("endpoint", "frame", "time")]
+        for who, frame, time, name, detail in zip(*numbers, names, details, strict=True):
+            if name in QUIET_EVENTS:
+                continue
+            words = clean(event_words(name, detail))
+            if self._is_segment(frame):
+                self._note(self._position(frame, time), words)
+            else:
+                side = f"{ENDPOINTS[who]}: " if who >= 0 else ""
+                self._between.setdefault(self._position(frame, time), []).append((time, frame, side + words))
+
+    # --- what is told ---------------------------------------------------------------------------------------
+    def head(self, width: int) -> Iterator[Line]:
+        """Tell who, when, how long, how it ended."""
+        flow, addresses = self._flow, self._flow.addresses
+        ends = [
+            endpoint(addresses.text(self._one(f"{side}_addr")) if addresses else "?", self._one(f"{side}_port"))
+            for side in ENDPOINTS
+        ]
+        yield ((f"stream {self._one('stream')}   ", "name"), (f"{ends[0]} -> {ends[1]}", "name"))
+        span = duration(self._one("last_time") - self._start)
+        facts = [utc(self._start, 6), self._ending(span), count(self._rows, "segment")]
+        facts += [f"{octets(self._one(f'{side}_octets'))} from the {side}" for side in ENDPOINTS]
+        shake = int(numpy.asarray(flow.get("handshake_ns", [-1]))[0])
+        if shake >= 0:
+            facts.append(f"handshake {duration(shake)}")
+        tap, grade = (int(numpy.asarray(flow.get(name, [-1]))[0]) for name in ("tap", "tap_grade"))
+        if tap >= 0:
+            where = {"client": "near the client", "server": "near the server", "middle": "in the middle"}[TAPS[tap]]
+            facts.append(f"tap {where}" + (f" ({GRADES[grade]})" if grade >= 0 else ""))
+        if self._one("roles") != 0:
+            facts.append("opening not captured, roles inferred")
+        for line in wrapped(["  " + facts[0], *facts[1:]], width, separator=", "):
+            yield plain(line)
+
+    def _ending(self, span: str) -> str:
+        sender = int(numpy.asarray(self._flow.get("rst_sender", [-1]))[0])
+        closer = int(numpy.asarray(self._flow.get("closed_first", [-1]))[0])
+        sides = ("the client", "the server", "both at once")
+        ended = self._one("ended")
+        if ended == 0:
+            return f"closed in {span}" + (f", first by {sides[closer]}" if closer >= 0 else "")
+        if ended == 1:
+            return f"reset after {span}" + (f" by {sides[sender]}" if sender >= 0 else "")
+        return f"given up after {span}" if ended == 2 else f"still open after {span}"
+
+    def entries(self, everything: bool) -> Iterator[Entry]:
+        """Tell the lines in order."""
+        keep = self._worth_telling()
+        position = 0
+        while position < self._rows:
+            yield from self._timers(position)
+            if keep[position] or everything:
+                yield self._segment(position)
+                position += 1
+                continue
+            stop = position
+            while stop < self._rows and not keep[stop] and (stop == position or stop not in self._between):
+                stop += 1
+            if stop - position <= SHORT_RUN:
+                for at in range(position, stop):
+                    yield self._segment(at)
+            else:
+                yield self._segment(position)
+                yield self._fold(position + 1, stop)
+            position = stop
+        yield from self._timers(self._rows)
+
+    def _worth_telling(self) -> Ints:
+        cells = self._cells
+        keep = (cells["flags"] & (SYN | FIN | RST)) != 0
+        keep |= (cells["label"] & NOTABLE) != 0
+        for position in self._notes:
+            if position < self._rows:
+                keep[position] = True
+        for direction in range(2):
+            with_data = numpy.flatnonzero((cells["length"] > 0) & (cells["direction"] == direction))
+            keep[with_data[:1]] = True
+        keep[-1:] = True
+        return keep
+
+    def _time(self, time_ns: int) -> str:
+        span = self._one("last_time") - self._start
+        return f"{(time_ns - self._start) / 1e9:.{6 if span < 10**10 else 4}f}"
+
+    def _states(self, position: int) -> list[str]:
+        return [side.state(position) for side in self._sides]
+
+    def _segment(self, at: int) -> Entry:
+        cell = {name: int(values[at]) for name, values in self._cells.items()}
+        client, server = self._states(at)
+        notes = list(self._notes.get(at, []))
+        labels = label_words(cell["label"])
+        words = flag_words(cell["flags"], cell["seq"], cell["ack"], cell["length"], int(self._mss[at]))
+        told = " ".join(notes)
+        labels = [label for label in labels if label not in told]
+        if labels:
+            notes.insert(0, ", ".join(labels))
+        quiet = not self._notes.get(at)
+        return Entry(
+            self._time(cell["time"]), client, str(cell["frame"]), words, not cell["direction"], server, notes, quiet
+        )
+
+    def _fold(self, start: int, stop: int) -> Entry:
+        rows = slice(start, stop)
+        cells = {name: values[rows] for name, values in self._cells.items()}
+        span = duration(int(cells["time"].max() - cells["time"].min()))
+        parts = [f"{count(stop - start, 'segment')} in {span}"]
+        for number, side in enumerate(ENDPOINTS):
+            sent = int(cells["length"][cells["direction"] == number].sum())
+            if sent:
+                parts.append(f"{octets(sent)} from the {side}")
+        for bit, name in MARKS.items():
+            number = int(((cells["label"] & bit) != 0).sum())
+            if number and name not in {"fast_retransmission", "spurious_retransmission", "window_update"}:
+                word = name.replace("_", " ").removesuffix(" probe") + (" probe" if name.endswith("probe") else "")
+                parts.append(count(number, word))
+        return Entry("...", "", "", "; ".join([parts[0], ", ".join(parts[1:])]).rstrip("; "), None, "", [], True)
+
+    def _timers(self, position: int) -> Iterator[Entry]:
+        """Tell what happened before this segment without one of the connection's: timers, ICMP errors."""
+        for item in self._between.get(position, []):
+            if isinstance(item, Change):
+                side = self._sides[0] if item in self._sides[0].changes else self._sides[1]
+                states = [
+                    state_words(STATES[item.after]) if each is side else each.state(position - 1)
+                    for each in self._sides
+                ]
+                words = timer_words(side.name, item.cause, STATES[item.before], item.certainty == TIMER)
+                notes = [f"assumed; retracted by frame {item.proof}"] if item.certainty == RETRACTED else []
+                frame = str(item.frame) if item.frame >= 0 else ""
+                yield Entry(self._time(item.time_ns), states[0], frame, words, None, states[1], notes, False)
+            else:
+                time, frame, words = item
+                client, server = self._states(position - 1)
+                yield Entry(self._time(time), client, str(frame) if frame >= 0 else "", words, None, server, [], False)
+
+
+def _texts(raw: Any) -> list[str]:
+    if isinstance(raw, Coded):
+        return [raw.values[code] if code >= 0 else "" for code in numpy.asarray(raw.codes).tolist()]
+    return [str(text) for text in raw]
+
+
+# --- layout -------------------------------------------------------------------------------------------------------
+def _layout(entries: list[Entry], width: int) -> Iterator[Line]:
+    """Lay the lines out in columns; notes stand beside a line where there is room, under it otherwise."""
+    real = [entry for entry in entries if entry.client]
+    time = max([len("time s"), *(len(entry.time) for entry in real)])
+    client = max([len("client"), *(len(entry.client) for entry in real)])
+    server = max([len("server"), *(len(entry.server) for entry in real)])
+    frame = max([len("frame"), *(len(entry.frame) for entry in real)])
+    words = max([20, *(len(entry.words) for entry in real if entry.toward_server is not None)]) + 5
+    head = f"  {'time s':>{time}}  {'client':<{client}}  {'frame':>{frame}}  {'':<{words}}  server"
+    yield plain(head, "dim")
+    for entry in entries:
+        if not entry.client:
+            for i, line in enumerate(wrapped([f"  {entry.time:>{time}}  " + entry.words], width - 4)):
+                yield plain(line if i == 0 else " " * (time + 4) + line, "dim")
+            continue
+        middle = _arrow(entry, words)
+        left = f"  {entry.time:>{time}}  "
+        right = f"  {entry.frame:>{frame}}  {middle:<{words}}  "
+        length = len(left) + client + len(right) + server
+        style = "" if entry.quiet else "state"
+        notes = "; ".join(entry.notes)
+        line = [(left, "dim"), (f"{entry.client:<{client}}", style), (right, ""), (f"{entry.server:<{server}}", style)]
+        beside = notes and length + 2 + len(notes) <= width
+        yield [*line, ("  " + notes, "")] if beside else line
+        if notes and not beside:
+            indent = " " * (len(left) + client + frame + 4)
+            for text in wrapped([indent + notes.split(" ")[0], *notes.split(" ")[1:]], width, indent):
+                yield plain(text, "warning")
+
+
+def _arrow(entry: Entry, width: int) -> str:
+    """Draw a segment from side to side."""
+    if entry.toward_server is None:
+        return entry.words
+    dashes = "-" * (width - len(entry.words) - 2)
+    return f"{entry.words} {dashes}>" if entry.toward_server else f"<{dashes} {entry.words}"

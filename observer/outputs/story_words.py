@@ -1,0 +1,120 @@
+"""What causes, events, flags and labels are called when a connection's story is told.
+
+Never here: what happened.  Sources: RFC 9293; POSIX for what socket calls return; names of tcp/states.py and
+tcp/events.py, of which unknown ones are told by their names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from observer.outputs.text import duration
+from observer.schema import MARKS
+
+QUIET_EVENTS: Final = frozenset({
+    "retransmission", "out_of_order", "duplicate_frame", "retraction", "lost_segment", "reset", "midstream", "half_closed",
+})  # fmt: skip
+"""Events that are told otherwise: by labels, flags or states."""
+
+CONTRADICTIONS: Final = {
+    "rcv_ack_of_syn": "had not taken the ACK",
+    "rcv_synack": "had not taken the SYN-ACK",
+    "rcv_fin": "had not received the FIN",
+    "rcv_ack_of_fin": "had not received the ACK of its FIN",
+    "rcv_rst": "did not accept the RST",
+    "give_up": "had not given up",
+    "expire": "had not forgotten it",
+    "icmp": "did not give up for the ICMP error",
+}
+"""What the endpoint had not done, if the assumption of a cause was wrong."""
+
+EVENT_WORDS: Final = {
+    "syn_retransmitted": "the SYN again",
+    "synack_retransmitted": "the SYN-ACK again",
+    "synack_after_ack": "the SYN-ACK again although an ACK had passed",
+    "fast_open": "Fast Open: data in the SYN",
+    "simultaneous_open": "simultaneous open",
+    "simultaneous_close": "simultaneous close",
+    "deferred_accept": "the listener defers accept until data comes",
+    "challenge_ack": "challenge ACK",
+    "zero_window": "closes its window",
+    "window_probe": "window probe",
+    "keepalive_probe": "keepalive probe",
+    "keepalive_answered": "keepalive answered",
+    "reset_ignored": "RST that its receiver cannot accept",
+    "reset_forged": "RST with another TTL than its sender's: forged?",
+    "stateless_synack": "no request was kept for the SYN-ACK (SYN cookie)",
+    "refused": "nobody listens there",
+    "ecn": "ECN agreed",
+    "new_incarnation": "new incarnation of the same addresses and ports",
+    "time_wait_reused": "reuses a connection in TIME-WAIT",
+}
+
+
+def event_words(name: str, detail: str) -> str:
+    """Say an event."""
+    if name == "icmp_error":
+        return f"ICMP error, {detail}"
+    if name == "window_opened":
+        return "opens its window" + (f" after {duration(int(detail))}" if detail.isdecimal() else "")
+    words = EVENT_WORDS.get(name, name.replace("_", " "))
+    if name in ("new_incarnation", "time_wait_reused") and detail:
+        words += f" (before: stream {detail})"
+    return words
+
+
+def cause_words(side: str, cause: str, before: str, after: str) -> str:
+    """Say what a change of state means to the application of that side, "" if nothing."""
+    if cause == "rcv_synack":
+        return f"{side}: connect() returns"
+    if cause == "rcv_ack_of_syn":
+        return f"{side}: accept() can return" if after == "ESTABLISHED" else ""
+    if cause == "rcv_fin":
+        return f"{side}: recv() returns 0"
+    if cause == "rcv_rst":
+        call = "connect() fails: ECONNREFUSED" if before == "SYN_SENT" else "recv() fails: ECONNRESET"
+        quiet = before in ("LISTEN", "SYN_RECEIVED", "TIME_WAIT", "LAST_ACK", "CLOSING")
+        return "" if quiet else f"{side}: {call}"
+    if cause == "midstream":
+        return f"{side}: taken for ESTABLISHED, the opening was not captured"
+    if cause == "replaced":
+        return f"{side}: a new incarnation takes its place"
+    return ""
+
+
+def timer_words(side: str, cause: str, before: str, is_timer: bool) -> str:
+    """Say what happened without a segment of the connection."""
+    if cause == "expire":
+        return {
+            "TIME_WAIT": f"{side}: TIME-WAIT is over (2 MSL)",
+            "SYN_RECEIVED": f"{side}: drops the request, no word",
+            "FIN_WAIT_2": f"{side}: FIN-WAIT-2 expires",
+        }.get(before, f"{side}: timer")
+    if cause == "give_up":
+        return f"{side}: gives up, no answer"
+    if cause == "icmp":
+        return f"{side}: ICMP error ends it"
+    return f"{side}: {cause}" + (" (timer)" if is_timer else "")
+
+
+def flag_words(flags: int, seq: int, ack: int, length: int, mss: int) -> str:
+    """Say a segment: flags, relative numbers, length; PSH is left out, it moves no state."""
+    names = [name for bit, name in ((2, "SYN"), (1, "FIN"), (4, "RST"), (16, "ACK"), (32, "URG")) if flags & bit]
+    if not flags & 7 and not length and flags & 16:
+        return f"ACK {ack}"
+    words = [",".join(names) or "no flags", f"seq {seq}"]
+    if flags & 16:
+        words.append(f"ack {ack}")
+    if length:
+        words.append(f"len {length}")
+    if mss >= 0 and flags & 2:
+        words.append(f"mss {mss}")
+    return " ".join(words)
+
+
+def label_words(label: int) -> list[str]:
+    """Say the labels, the more particular instead of the general ones."""
+    names = [name for bit, name in MARKS.items() if label & bit]
+    if "fast_retransmission" in names or "spurious_retransmission" in names:
+        names = [name for name in names if name != "retransmission"]
+    return [name.replace("_", " ") for name in names]
