@@ -19,6 +19,7 @@ from observer.options import Options
 from observer.wire import decode as kernels
 from observer.wire import reasons as why
 from observer.wire import registers as r
+from observer.wire import skips
 from observer.wire.fallback import dissect
 from observer.wire.fragments import Fragment, Fragments, Packet
 from observer.wire.ip import protocol
@@ -96,7 +97,7 @@ class Decoder:
         self._rows: Int64Array = numpy.zeros(0, numpy.int64)
         self._state = numpy.zeros(r.STATE_SIZE, numpy.int64)
         self._state[r.TRIES] = SCAPY_TRIES_ALL
-        self._skips = numpy.zeros(kernels.SKIP_SLOTS * kernels.SKIP_STRIDE, numpy.int64)
+        self._skips = numpy.zeros(skips.SKIP_SLOTS * skips.SKIP_STRIDE, numpy.int64)
         self._fragments = Fragments(options.max_fragments_octets)
         self._options = options
         self._call: Bound | None = None
@@ -297,12 +298,12 @@ class Decoder:
         return sorted(found, key=lambda entry: (-entry.count, entry.first_frame))
 
     def _counted_by_kernel(self) -> Iterable[Skipped]:
-        for row in self._skips.reshape(-1, kernels.SKIP_STRIDE).tolist():
+        for row in self._skips.reshape(-1, skips.SKIP_STRIDE).tolist():
             key, count, first, last = row
             if key:
                 reason = why.REASONS[key >> 32]
                 number = key & 0xFFFFFFFF
-                detail = reason.detail.format(number) if number != kernels.DETAIL_ANY else "others"
+                detail = reason.detail.format(number) if number != skips.DETAIL_ANY else "others"
                 yield Skipped(reason.name, count, first, last, detail)
 
     def finish(self) -> None:
