@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -398,6 +399,7 @@ def main() -> int:
     parser.add_argument("--clean", action="store_true", help="remove namespaces that a crashed run left, then end")
     parser.add_argument("--readme", action="store_true", help="only write the table of README.md again")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the laboratory is taken down
     if chosen.clean:
         print("\n".join(net.clean()) or "nothing to remove")
         return 0

@@ -15,6 +15,7 @@ kernel's own state of every endpoint over time on the captures' clock, and the r
     lab.py        Lab: all of the above for one scenario
     scenarios.py  how scenarios are registered; ordinary life, and how opening fails
     faults.py     how a connection ends badly, how one side dies or does not do its part
+    soak.py       hundreds of connections by chance, under loss
     crowds.py     the scenarios that need many connections or several endpoints at once
 
 It never touches the machine's own network: every address lives in a namespace of its own, and nothing has a route out.
@@ -24,5 +25,6 @@ Needs root, Linux with network namespaces, tcpdump, nft and ip; ``missing()`` sa
 from . import crowds, faults  # importing them registers their scenarios
 from .lab import Lab, missing
 from .scenarios import SCENARIOS, run
+from .soak import soak
 
-__all__ = ["SCENARIOS", "Lab", "crowds", "faults", "missing", "run"]
+__all__ = ["SCENARIOS", "Lab", "crowds", "faults", "missing", "run", "soak"]

@@ -112,6 +112,40 @@ def abort_on_overflow(lab: Lab) -> None:
     lab.wait(0.2)
 
 
+@scenario(delay_s=0.01, sysctl={"server": {"tcp_syncookies": 2}})
+def syn_cookies(lab: Lab) -> None:
+    """Accept queue full with SYN cookies always on: the server keeps no request, so it repeats nothing; a stuck
+    client's data is retransmitted unanswered and never refused.
+    """
+    _, clients, stuck = _race(lab, backlog=4, racing=5, hold=True)
+    born = now()
+    for client in stuck:
+        client.send(REQUEST)
+        lab.must_find(client, "half_established", "server", "accept_queue_full", level="may")
+        lab.cannot_know(client, "server", born - 0.15, born + 6, "a cookie leaves no request and no repeat")
+    lab.wait(5)
+    for client in set(clients) - set(stuck):
+        lab.must_not_find(client, "half_established", "the kernel completed it; it waits for accept()")
+
+
+@scenario(sysctl={"client": {"ip_local_port_range": "50000 50049", "tcp_tw_reuse": 0}})
+def port_exhaustion(lab: Lab) -> None:
+    """Fifty ephemeral ports, all used up by connections in the client's TIME-WAIT: connect() fails with
+    EADDRNOTAVAIL.
+    """
+    listener = lab.socket("server").bind().listen()
+    for _ in range(51):
+        client = lab.socket("client").connect()
+        if client.error:
+            break
+        server = lab.accept(listener)
+        exchange(client, server)
+        client.close()
+        server.close()
+    lab.wait(0.2)
+    lab.must_find(None, "port_exhaustion", "client", level="may")
+
+
 @scenario()
 def time_wait_pileup(lab: Lab) -> None:
     """A client opens 300 short connections to one service and closes each first: 300 ports in TIME-WAIT on the

@@ -107,12 +107,68 @@ def injected_reset(lab: Lab) -> None:
     for _ in range(3):
         exchange(client, server)
         lab.wait(0.05)
-    lab.rule(f"tcp sport 40051 tcp dport {PORT} ip length > 60 reject with tcp reset")
+    lab.rule(f"tcp sport 40051 tcp dport {PORT} meta length > 60 reject with tcp reset")
     client.send(REQUEST)
     client.recv()
     client.close()
     lab.wait(0.5)
     lab.must_find(client, "middlebox_reset", "server", vantages=("client", "middle"))
+
+
+@scenario(quick=True)
+def listener_closed(lab: Lab) -> None:
+    """The server closes its listener while three connections wait in the accept queue: the kernel resets all three."""
+    listener = lab.socket("server").bind().listen()
+    clients = [lab.socket("client").connect() for _ in range(3)]
+    for client in clients[1:]:
+        client.send(REQUEST)
+    lab.wait(0.1)
+    listener.close()
+    lab.wait(0.1)
+    for client in clients:
+        client.recv()
+        client.close()
+        lab.must_find(client, "rst_close", "server", "listener_closed")
+    lab.wait(0.1)
+
+
+@scenario()
+def reset_lost(lab: Lab) -> None:
+    """The server resets, the RST is lost; the client learns of it only when its next data draws a bare RST."""
+    client, server, _ = lab.pair()
+    exchange(client, server)
+    server.linger0()
+    lab.drop("tcp flags rst")
+    server.close()
+    lab.wait(1)
+    lab.flush()
+    client.send("are you there?\n")
+    client.recv()
+    client.close()
+    lab.wait(0.1)
+    lab.must_find(client, "rst_close", "server", "linger0", vantages=("server",))
+    lab.must_find(client, "half_open", "client", None, vantages=("client", "middle"))
+
+
+@scenario()
+def icmp_established(lab: Lab) -> None:
+    """The router answers everything for the server with ICMP host unreachable: the client gives up after 4 s, no
+    RST.
+    """
+    client, server, _ = lab.pair()
+    client.tcp(TCP_USER_TIMEOUT, 4000)
+    exchange(client, server)
+    lab.wait(0.2)
+    lab.rule('oifname "s0" reject with icmpx type host-unreachable')
+    server.crash()
+    client.send("are you there?\n")
+    client.recv()
+    client.close()
+    lab.wait(0.2)
+    near = ("client", "middle")
+    lab.must_find(client, "icmp_unreachable", "client", "host", vantages=near)
+    lab.must_find(client, "data_timeout", "client", level="may", vantages=near)
+    lab.must_find(client, "half_open", "client", "peer_vanished", level="may", vantages=near)
 
 
 # How one side dies
@@ -127,7 +183,7 @@ def peer_vanished(lab: Lab) -> None:
     client.tcp(TCP_USER_TIMEOUT, 5000)
     exchange(client, server)
     lab.wait(0.3)
-    lab.drop("ip daddr 10.0.2.2")
+    lab.drop('oifname "s0"')
     server.crash()
     lab.wait(0.2)
     client.send("are you there?\n")
@@ -191,7 +247,7 @@ def keepalive_timeout(lab: Lab) -> None:
     client.keepalive(idle_s=2, interval_s=1, count=3)
     exchange(client, server)
     lab.wait(0.3)
-    lab.drop("ip daddr 10.0.2.2")
+    lab.drop('oifname "s0"')
     server.crash()
     client.recv()
     client.close()
@@ -228,6 +284,22 @@ def zero_window(lab: Lab) -> None:
     lab.must_find(client, "zero_window", "server")
     lab.must_find(client, "zero_window_recovered", "server")
     lab.must_find(client, "graceful_close", "client")
+    lab.must_not_find(client, "data_timeout", "the peer lives and answers every probe")
+
+
+@scenario()
+def zero_window_for_good(lab: Lab) -> None:
+    """The server never reads again: the client's send() blocks, fails with EAGAIN after 3 s, and the client resets."""
+    listener = lab.socket("server").bind().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096).listen()
+    client = lab.socket("client").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384).connect()
+    lab.accept(listener)
+    client.send_timeout(3)
+    client.sendall(b"The quick brown fox jumps over the lazy dog.\n" * 4000)
+    client.linger0()
+    client.close()
+    lab.wait(0.2)
+    lab.must_find(client, "zero_window", "server")
+    lab.must_find(client, "rst_close", "client", "linger0")
     lab.must_not_find(client, "data_timeout", "the peer lives and answers every probe")
 
 

@@ -59,7 +59,10 @@ class Lab:
         *,
         delay_s: float = 0.0,
         sysctl: Mapping[str, Mapping[str, int | str]] | None = None,
+        reorder_every: int = 0,
+        ipv6: bool = False,
     ) -> None:
+        self.reorder_every, self.ipv6 = reorder_every, ipv6
         self.scenario, self.about, self.folder, self.delay_s = scenario, about, folder, delay_s
         self.sysctl = {role: dict(values) for role, values in (sysctl or {}).items()}
         self.calls = Calls()
@@ -73,7 +76,7 @@ class Lab:
 
     def __enter__(self) -> Lab:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.network = Network(delay_s=self.delay_s)
+        self.network = Network(delay_s=self.delay_s, reorder_every=self.reorder_every)
         self._trace: trace.Trace | None = None
         self._diag: subprocess.Popen[str] | None = None
         self._taps: Taps | None = None
@@ -168,7 +171,7 @@ class Lab:
     # What scenarios use
 
     def socket(self, role: str, *, ipv6: bool = False) -> Sock:
-        sock = Sock.make(self.calls, self.network, role, ipv6=ipv6)
+        sock = Sock.make(self.calls, self.network, role, ipv6=ipv6 or self.ipv6)
         self._sockets.append(sock)
         return sock
 
@@ -182,7 +185,10 @@ class Lab:
         return client, self.accept(listener), listener
 
     def accept(self, listener: Sock) -> Sock:
-        sock = listener.accept()
+        return self.adopt(listener.accept())
+
+    def adopt(self, sock: Sock) -> Sock:
+        """Close this socket with the others at the end."""
         self._sockets.append(sock)
         return sock
 

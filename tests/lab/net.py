@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -116,8 +117,10 @@ class Network:
     Without delay the links are veth pairs; with delay they are TAP devices that ``delay.py`` joins.
     """
 
-    def __init__(self, *, delay_s: float = 0.0) -> None:
-        self.delay_s = delay_s
+    def __init__(self, *, delay_s: float = 0.0, reorder_every: int = 0) -> None:
+        if reorder_every and not delay_s:
+            raise ValueError("reordering is the delay line's work: give a delay")
+        self.delay_s, self.reorder_every = delay_s, reorder_every
         self._delay_process: subprocess.Popen[str] | None = None
         self._lock = _lock()
         self.names = {role: f"{PREFIX}-{os.getpid()}-{role}" for role in ("client", "router", "server")}
@@ -145,7 +148,8 @@ class Network:
                 for role in ("client", "server")
                 for namespace, interface in ((role, "eth0"), ("router", ROUTER_PORT[role]))
             ]
-            command = [sys.executable, str(Path(__file__).with_name("delay.py")), str(self.delay_s / 2), *ends]
+            command = [sys.executable, str(Path(__file__).with_name("delay.py")), str(self.delay_s / 2)]
+            command += [str(self.reorder_every), *ends]
             self._delay_process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             assert self._delay_process.stdout is not None
             if self._delay_process.stdout.readline() != "ready\n":
@@ -227,7 +231,7 @@ def _lock() -> int:
 
 
 def clean() -> list[str]:
-    """Remove namespaces and trace instances whose laboratory process is gone; returns their names."""
+    """Remove namespaces, what runs in them, and trace instances whose laboratory is gone; returns their names."""
     gone = []
     instances = Path("/sys/kernel/tracing/instances")
     for folder in (NETNS, instances):
@@ -235,6 +239,8 @@ def clean() -> list[str]:
             owner = re.match(rf"{PREFIX}-(\d+)", path.name)
             if owner and not Path("/proc", owner[1]).exists():
                 if folder is NETNS:
+                    for pid in run("ip", "netns", "pids", path.name).split():
+                        os.kill(int(pid), signal.SIGTERM)  # a tap that its laboratory could not end
                     run("ip", "netns", "del", path.name)
                 else:
                     path.rmdir()

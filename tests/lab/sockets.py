@@ -68,9 +68,13 @@ class Sock:
         self.sid = f"{role[0]}{calls.number()}"
         self.local: tuple[str, int] | None = None
         self.remote: tuple[str, int] | None = None
-        patience = struct.pack("ll", int(PATIENCE_S), 0)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        self.patience(PATIENCE_S)
+
+    def patience(self, seconds: float) -> None:
+        """No call waits longer than this (not recorded: it is the laboratory's own care)."""
+        value = struct.pack("ll", int(seconds), 0)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
     @classmethod
     def make(cls, calls: Calls, network: Network, role: str, *, ipv6: bool = False) -> Sock:

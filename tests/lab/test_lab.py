@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import SCENARIOS, Lab, missing, net, run
+from . import SCENARIOS, Lab, missing, net, run, soak
 from .frames import ACK, FIN, RST, SYN, Frame
 from .truth import Poll, timeline
 
@@ -97,6 +98,41 @@ def test_nothing_is_left_behind_even_after_a_failure(tmp_path: Path) -> None:
     assert names
     assert not [name for name in names if (net.NETNS / name).exists()]
     assert not list(Path("/sys/kernel/tracing/instances").glob(f"{net.PREFIX}-{names[0].split('-')[1]}*"))
+
+
+@live
+def test_clean_removes_what_a_killed_run_left() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    name = f"{net.PREFIX}-{ended.pid}-client"
+    net.Namespace(name)
+    assert name in net.clean()
+    assert not (net.NETNS / name).exists()
+
+
+@live
+def test_any_scenario_runs_over_ipv6(tmp_path: Path) -> None:
+    lab = run("linger0_client", tmp_path, ipv6=True)
+    (flow,) = lab.truth["states"]
+    assert flow.startswith("[2001:db8:1::2]:")
+    assert states(lab, "server") == ["CLOSED", "SYN_RECV", "ESTABLISHED", "CLOSED"]
+
+
+@live
+def test_reordering_loses_nothing(tmp_path: Path) -> None:
+    lab = run("reordering", tmp_path)
+    data = [f.seq for f in sent(lab, "server", "client") if f.payload_octets > 1000]
+    assert data != sorted(data, key=lambda seq: (seq - data[0]) & 0xFFFFFFFF), "some came late"
+    assert len(sent(lab, "client", "client")) == len(sent(lab, "server", "client"))
+
+
+@live
+def test_soak_plays_every_connection(tmp_path: Path) -> None:
+    lab = soak(tmp_path, seed=7, connections=40)
+    assert len(lab.truth["states"]) == 40
+    assert len(sent(lab, "middle", "client")) > len(sent(lab, "server", "client")), "the path loses"
+    last = {states(lab, "client", flow)[-1] for flow in lab.truth["states"]}
+    assert {"TIME_WAIT", "CLOSED"} <= last
 
 
 def test_every_scenario_says_what_it_is_about() -> None:
