@@ -16,8 +16,8 @@ def render_schema(names: Sequence[str], *, width: int = PLAIN_WIDTH) -> Iterator
     for i, name in enumerate(names):
         if i:
             yield ()
-        for line in wrapped([f"{name}:", *table(name).doc.split()], width):
-            yield plain(line, "title")
+        for title in wrapped([f"{name}:", *table(name).doc.split()], width):
+            yield plain(title, "title")
         lines = document(name)
         left = max(len(line.name) for line in lines)
         for line in lines:

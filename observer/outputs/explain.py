@@ -15,9 +15,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy
 
+from observer.outputs.story_layout import Entry, layout
 from observer.outputs.story_words import (
     CONTRADICTIONS,
+    FOLDED,
+    LABELS_OF,
     QUIET_EVENTS,
+    REPEATED_EVENTS,
+    REPEATED_WORDS,
     cause_words,
     event_words,
     flag_words,
@@ -48,8 +53,12 @@ ACKNOWLEDGED, ASSUMED, TIMER, RETRACTED = (
     CERTAINTIES.index(name) for name in ("acknowledged", "assumed", "timer", "retracted")
 )
 SYN, FIN, RST, ACK = 2, 1, 4, 16
-NOTABLE: Final = sum(bit for bit, name in MARKS.items() if name in {"zero_window", "reused_ports"})
-"""Labels that are part of the story; retransmissions, probes and the like are shown when they are few."""
+AGAIN: Final = sum(bit for bit, name in MARKS.items() if name in {"retransmission", "duplicate_ack"})
+"""Labels that a word says."""
+RETRANSMISSION: Final = next(bit for bit, name in MARKS.items() if name == "retransmission")
+
+
+LEGEND: Final = "? assumed: it passed the tap, and nothing yet shows that it arrived"
 
 
 class Change(NamedTuple):
@@ -89,19 +98,6 @@ class Side:
         return state_words(STATES[self.first])
 
 
-class Entry(NamedTuple):
-    """One line of the story."""
-
-    time: str
-    client: str
-    frame: str
-    words: str
-    toward_server: bool | None  # None: no segment
-    server: str
-    notes: list[str]
-    quiet: bool
-
-
 def render_explain(tables: Tables, *, width: int = PLAIN_WIDTH, everything: bool = False) -> Iterator[Line]:
     """Tell the story of one connection.
 
@@ -117,10 +113,10 @@ def render_explain(tables: Tables, *, width: int = PLAIN_WIDTH, everything: bool
     story = Story(tables)
     yield from story.head(width)
     yield ()
-    yield from _layout(list(story.entries(everything)), width)
+    yield from layout(list(story.entries(everything)), width)
     if story.assumed:
         yield ()
-        for line in wrapped("? assumed: it passed the tap, and nothing yet shows that it arrived".split(" "), width):
+        for line in wrapped([LEGEND], width):
             yield plain(line, "dim")
 
 
@@ -139,6 +135,9 @@ class Story:
         self._start = self._one("first_time")
         self._sides = [self._side(tables["transitions"], number) for number in range(2)]
         self._notes: dict[int, list[str]] = {}
+        self._quiet_notes: dict[int, list[str]] = {}
+        self._told_labels: dict[int, frozenset[str]] = {}
+        self._icmp: dict[int, str] = {}
         self._between: dict[int, list[Change | tuple[int, int, str]]] = {}
         self._collect_changes()
         self._collect_events(tables["events"])
@@ -208,10 +207,22 @@ class Story:
                 continue
             words = clean(event_words(name, detail))
             if self._is_segment(frame):
-                self._note(self._position(frame, time), words)
-            else:
+                position = self._position(frame, time)
+                self._told_labels[position] = self._told_labels.get(position, frozenset()) | LABELS_OF.get(
+                    name, frozenset()
+                )
+                if name in REPEATED_EVENTS:
+                    self._quiet_notes.setdefault(position, []).append(words)
+                else:
+                    self._note(position, words)
+            elif not (name == "icmp_error" and self._tell_icmp(frame, words)):
                 side = f"{ENDPOINTS[who]}: " if who >= 0 else ""
                 self._between.setdefault(self._position(frame, time), []).append((time, frame, side + words))
+
+    def _tell_icmp(self, frame: int, words: str) -> bool:
+        """Give a change of state that an ICMP error caused its words, and whether there is one."""
+        self._icmp[frame] = words
+        return any(change.frame == frame for side in self._sides for change in side.changes)
 
     # --- what is told ---------------------------------------------------------------------------------------
     def head(self, width: int) -> Iterator[Line]:
@@ -243,14 +254,20 @@ class Story:
         sides = ("the client", "the server", "both at once")
         ended = self._one("ended")
         if ended == 0:
-            return f"closed in {span}" + (f", first by {sides[closer]}" if closer >= 0 else "")
+            return f"closed after {span}" + (f" by {sides[closer]}" + " first" * (closer < 2) if closer >= 0 else "")
         if ended == 1:
             return f"reset after {span}" + (f" by {sides[sender]}" if sender >= 0 else "")
-        return f"given up after {span}" if ended == 2 else f"still open after {span}"
+        return (
+            f"given up after {span}"
+            if ended == 2 and self._rows > 1
+            else "given up"
+            if ended == 2
+            else f"still open after {span}"
+        )
 
     def entries(self, everything: bool) -> Iterator[Entry]:
         """Tell the lines in order."""
-        keep = self._worth_telling()
+        keep, kind = self._worth_telling(), self._kinds()
         position = 0
         while position < self._rows:
             yield from self._timers(position)
@@ -259,7 +276,9 @@ class Story:
                 position += 1
                 continue
             stop = position
-            while stop < self._rows and not keep[stop] and (stop == position or stop not in self._between):
+            while stop < self._rows and not keep[stop] and kind[stop] == kind[position]:
+                if stop in self._between and stop > position:
+                    break
                 stop += 1
             if stop - position <= SHORT_RUN:
                 for at in range(position, stop):
@@ -273,7 +292,6 @@ class Story:
     def _worth_telling(self) -> Ints:
         cells = self._cells
         keep = (cells["flags"] & (SYN | FIN | RST)) != 0
-        keep |= (cells["label"] & NOTABLE) != 0
         for position in self._notes:
             if position < self._rows:
                 keep[position] = True
@@ -282,6 +300,17 @@ class Story:
             keep[with_data[:1]] = True
         keep[-1:] = True
         return keep
+
+    def _kinds(self) -> Ints:
+        """Mark what is told in runs of its own: 1 unanswered retransmissions, 2 probes and their answers; 0 the rest."""
+        again = (self._cells["label"] & RETRANSMISSION) != 0
+        marked = numpy.zeros(self._rows, numpy.int8)
+        edges = numpy.flatnonzero(numpy.diff(numpy.concatenate(([False], again, [False]))))
+        for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            if stop - start > SHORT_RUN:
+                marked[start:stop] = 1
+        marked[list(self._quiet_notes)] = 2
+        return marked
 
     def _time(self, time_ns: int) -> str:
         span = self._one("last_time") - self._start
@@ -293,9 +322,17 @@ class Story:
     def _segment(self, at: int) -> Entry:
         cell = {name: int(values[at]) for name, values in self._cells.items()}
         client, server = self._states(at)
-        notes = list(self._notes.get(at, []))
-        labels = label_words(cell["label"])
-        words = flag_words(cell["flags"], cell["seq"], cell["ack"], cell["length"], int(self._mss[at]))
+        notes = [*self._notes.get(at, []), *self._quiet_notes.get(at, [])]
+        labels = [label for label in label_words(cell["label"]) if label not in self._told_labels.get(at, ())]
+        words = flag_words(
+            cell["flags"], cell["seq"], cell["ack"], cell["length"], -1 if cell["label"] & AGAIN else int(self._mss[at])
+        )
+        if cell["label"] & AGAIN:
+            words += " again"
+            labels = [label for label in labels if label not in ("retransmission", "duplicate ack")]
+            notes = [note for note in notes if note not in ("the SYN again", "the SYN-ACK again")]
+        if any(note.startswith("retracts") for note in notes):
+            notes = [note for note in notes if note != event_words("synack_after_ack", "")]
         told = " ".join(notes)
         labels = [label for label in labels if label not in told]
         if labels:
@@ -314,12 +351,23 @@ class Story:
             sent = int(cells["length"][cells["direction"] == number].sum())
             if sent:
                 parts.append(f"{octets(sent)} from the {side}")
+        again, covered = self._repeated(start, stop)
+        parts += again
         for bit, name in MARKS.items():
-            number = int(((cells["label"] & bit) != 0).sum())
-            if number and name not in {"fast_retransmission", "spurious_retransmission", "window_update"}:
-                word = name.replace("_", " ").removesuffix(" probe") + (" probe" if name.endswith("probe") else "")
-                parts.append(count(number, word))
+            marked = int(((cells["label"] & bit) != 0).sum())
+            if marked and name in FOLDED and name.replace("_", " ") not in covered:
+                parts.append(count(marked, *FOLDED[name]))
         return Entry("...", "", "", "; ".join([parts[0], ", ".join(parts[1:])]).rstrip("; "), None, "", [], True)
+
+    def _repeated(self, start: int, stop: int) -> tuple[list[str], set[str]]:
+        """Count events that come again and again among these segments, and say which labels they cover."""
+        seen: dict[str, int] = {}
+        covered: set[str] = set()
+        for at in range(start, stop) if len(self._quiet_notes) else ():
+            for words in self._quiet_notes.get(at, ()):
+                seen[words] = seen.get(words, 0) + 1
+                covered |= self._told_labels.get(at, frozenset())
+        return [count(number, *REPEATED_WORDS.get(words, (words,))) for words, number in seen.items()], covered
 
     def _timers(self, position: int) -> Iterator[Entry]:
         """Tell what happened before this segment without one of the connection's: timers, ICMP errors."""
@@ -327,59 +375,26 @@ class Story:
             if isinstance(item, Change):
                 side = self._sides[0] if item in self._sides[0].changes else self._sides[1]
                 states = [
-                    state_words(STATES[item.after]) if each is side else each.state(position - 1)
+                    state_words(STATES[item.after]) + "?" * item.doubtful if each is side else each.state(position - 1)
                     for each in self._sides
                 ]
                 words = timer_words(side.name, item.cause, STATES[item.before], item.certainty == TIMER)
+                words = (
+                    f"{side.name}: {self._icmp[item.frame]}"
+                    if item.cause == "icmp" and item.frame in self._icmp
+                    else words
+                )
                 notes = [f"assumed; retracted by frame {item.proof}"] if item.certainty == RETRACTED else []
                 frame = str(item.frame) if item.frame >= 0 else ""
                 yield Entry(self._time(item.time_ns), states[0], frame, words, None, states[1], notes, False)
             else:
-                time, frame, words = item
+                time_ns, number, told = item
                 client, server = self._states(position - 1)
-                yield Entry(self._time(time), client, str(frame) if frame >= 0 else "", words, None, server, [], False)
+                shown = str(number) if number >= 0 else ""
+                yield Entry(self._time(time_ns), client, shown, told, None, server, [], False)
 
 
 def _texts(raw: Any) -> list[str]:
     if isinstance(raw, Coded):
         return [raw.values[code] if code >= 0 else "" for code in numpy.asarray(raw.codes).tolist()]
     return [str(text) for text in raw]
-
-
-# --- layout -------------------------------------------------------------------------------------------------------
-def _layout(entries: list[Entry], width: int) -> Iterator[Line]:
-    """Lay the lines out in columns; notes stand beside a line where there is room, under it otherwise."""
-    real = [entry for entry in entries if entry.client]
-    time = max([len("time s"), *(len(entry.time) for entry in real)])
-    client = max([len("client"), *(len(entry.client) for entry in real)])
-    server = max([len("server"), *(len(entry.server) for entry in real)])
-    frame = max([len("frame"), *(len(entry.frame) for entry in real)])
-    words = max([20, *(len(entry.words) for entry in real if entry.toward_server is not None)]) + 5
-    head = f"  {'time s':>{time}}  {'client':<{client}}  {'frame':>{frame}}  {'':<{words}}  server"
-    yield plain(head, "dim")
-    for entry in entries:
-        if not entry.client:
-            for i, line in enumerate(wrapped([f"  {entry.time:>{time}}  " + entry.words], width - 4)):
-                yield plain(line if i == 0 else " " * (time + 4) + line, "dim")
-            continue
-        middle = _arrow(entry, words)
-        left = f"  {entry.time:>{time}}  "
-        right = f"  {entry.frame:>{frame}}  {middle:<{words}}  "
-        length = len(left) + client + len(right) + server
-        style = "" if entry.quiet else "state"
-        notes = "; ".join(entry.notes)
-        line = [(left, "dim"), (f"{entry.client:<{client}}", style), (right, ""), (f"{entry.server:<{server}}", style)]
-        beside = notes and length + 2 + len(notes) <= width
-        yield [*line, ("  " + notes, "")] if beside else line
-        if notes and not beside:
-            indent = " " * (len(left) + client + frame + 4)
-            for text in wrapped([indent + notes.split(" ")[0], *notes.split(" ")[1:]], width, indent):
-                yield plain(text, "warning")
-
-
-def _arrow(entry: Entry, width: int) -> str:
-    """Draw a segment from side to side."""
-    if entry.toward_server is None:
-        return entry.words
-    dashes = "-" * (width - len(entry.words) - 2)
-    return f"{entry.words} {dashes}>" if entry.toward_server else f"<{dashes} {entry.words}"

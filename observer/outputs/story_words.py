@@ -12,9 +12,38 @@ from observer.outputs.text import duration
 from observer.schema import MARKS
 
 QUIET_EVENTS: Final = frozenset({
-    "retransmission", "out_of_order", "duplicate_frame", "retraction", "lost_segment", "reset", "midstream", "half_closed",
+    "retransmission", "out_of_order", "duplicate_frame", "retraction", "lost_segment", "reset", "midstream",
+    "half_closed",
 })  # fmt: skip
 """Events that are told otherwise: by labels, flags or states."""
+
+REPEATED_EVENTS: Final = frozenset({"keepalive_probe", "keepalive_answered", "window_probe"})
+"""Events that come again and again: the first are told, the rest is folded."""
+
+REPEATED_WORDS: Final = {"keepalive answered": ("answer", "answers")}
+"""How they are counted, where their plural is not formed with s."""
+
+LABELS_OF: Final = {
+    "keepalive_probe": frozenset({"keep alive"}),
+    "keepalive_answered": frozenset({"keep alive ack"}),
+    "window_probe": frozenset({"keep alive", "zero window probe"}),
+    "zero_window": frozenset({"zero window"}),
+    "window_opened": frozenset({"window update"}),
+}
+"""Labels that an event says better."""
+
+FOLDED: Final = {
+    "retransmission": ("retransmission", "retransmissions"),
+    "out_of_order": ("segment out of order", "segments out of order"),
+    "duplicate_ack": ("duplicate ACK", "duplicate ACKs"),
+    "zero_window": ("zero window", "zero windows"),
+    "zero_window_probe": ("window probe", "window probes"),
+    "keep_alive": ("keepalive", "keepalives"),
+    "keep_alive_ack": ("answer to it", "answers to them"),
+    "lost_segment": ("gap in the capture", "gaps in the capture"),
+    "duplicate_frame": ("frame captured twice", "frames captured twice"),
+}
+"""Labels that are counted in a folded run: one and several."""
 
 CONTRADICTIONS: Final = {
     "rcv_ack_of_syn": "had not taken the ACK",
@@ -69,6 +98,8 @@ def cause_words(side: str, cause: str, before: str, after: str) -> str:
         return f"{side}: connect() returns"
     if cause == "rcv_ack_of_syn":
         return f"{side}: accept() can return" if after == "ESTABLISHED" else ""
+    if cause == "rcv_ack_of_fin":
+        return f"{side}: its FIN is acknowledged"
     if cause == "rcv_fin":
         return f"{side}: recv() returns 0"
     if cause == "rcv_rst":
@@ -94,6 +125,8 @@ def timer_words(side: str, cause: str, before: str, is_timer: bool) -> str:
         return f"{side}: gives up, no answer"
     if cause == "icmp":
         return f"{side}: ICMP error ends it"
+    if cause == "replaced":
+        return f"{side}: a new connection replaces it"
     return f"{side}: {cause}" + (" (timer)" if is_timer else "")
 
 
@@ -103,6 +136,8 @@ def flag_words(flags: int, seq: int, ack: int, length: int, mss: int) -> str:
     if not flags & 7 and not length and flags & 16:
         return f"ACK {ack}"
     words = [",".join(names) or "no flags", f"seq {seq}"]
+    if names == ["ACK"]:
+        words.pop(0)
     if flags & 16:
         words.append(f"ack {ack}")
     if length:

@@ -117,6 +117,8 @@ class Outcome:
     server_state: str
     server_assumed: bool
     connections: int
+    example: int
+    """The first stream of them."""
 
 
 @dataclass(kw_only=True)
@@ -291,6 +293,7 @@ class _Kept(typing.NamedTuple):
 def _count(summary: Summary, flows: Columns) -> None:
     """Count connections a part at a time: the whole table is never in memory."""
     outcomes = numpy.zeros(len(ENDINGS) * (2 * len(STATES)) ** 2, numpy.int64)
+    examples = numpy.full(len(outcomes), -1, numpy.int64)
     taps = numpy.zeros(len(TAPS), numpy.int64)
     kept = _Kept(*(numpy.empty(flows.rows, kind) for kind in ("i8", "i4", "i8", "i8", "i8")))
     start = 0
@@ -298,7 +301,12 @@ def _count(summary: Summary, flows: Columns) -> None:
         rows = slice(start, start + part.rows)
         start += part.rows
         _count_traffic(summary, part)
-        outcomes += _outcome_counts(part, len(outcomes))
+        key = _outcome_keys(part)
+        counts = numpy.bincount(key, minlength=len(outcomes))
+        outcomes += counts
+        streams = numpy.asarray(part["stream"])
+        for code in numpy.flatnonzero((counts > 0) & (examples < 0)).tolist():
+            examples[code] = streams[int((key == code).argmax())]
         if "tap" in part:
             codes = numpy.asarray(part["tap"])
             taps += numpy.bincount(codes[codes >= 0].astype(numpy.int64), minlength=len(TAPS))
@@ -312,7 +320,7 @@ def _count(summary: Summary, flows: Columns) -> None:
     if taps.sum():
         summary.tap = TAPS[int(taps.argmax())]
         summary.tap_share = round(float(taps.max() / taps.sum()), 3)
-    _tell_outcomes(summary, outcomes)
+    _tell_outcomes(summary, outcomes, examples)
     _find_listeners(summary, flows, kept)
     _find_handshakes(summary, flows, kept.handshake_ns)
 
@@ -333,8 +341,8 @@ def _count_traffic(summary: Summary, flows: Columns) -> None:
     summary.retransmitted += _sum(flows, "client_retransmitted", "server_retransmitted")
 
 
-def _outcome_counts(flows: Columns, size: int) -> Ints:
-    """Count combinations of ending, both states and whether they are assumed, by one integer key."""
+def _outcome_keys(flows: Columns) -> Ints:
+    """Return the combination of ending, both states and whether they are assumed as one integer."""
     assumed = CERTAINTIES.index("assumed")
     key = numpy.array(flows["ended"], numpy.int64)
     for side in ("client", "server"):
@@ -342,10 +350,10 @@ def _outcome_counts(flows: Columns, size: int) -> Ints:
         key += numpy.asarray(flows[f"{side}_state"])
         key *= 2
         key += numpy.asarray(flows[f"{side}_certainty"]) == assumed
-    return numpy.bincount(key, minlength=size)
+    return key
 
 
-def _tell_outcomes(summary: Summary, counts: Ints) -> None:
+def _tell_outcomes(summary: Summary, counts: Ints, examples: Ints) -> None:
     states = len(STATES)
     for code in numpy.argsort(-counts, kind="stable").tolist():
         number = int(counts[code])
@@ -360,6 +368,7 @@ def _tell_outcomes(summary: Summary, counts: Ints) -> None:
             server_state=STATES[server // 2],
             server_assumed=bool(server % 2),
             connections=number,
+            example=int(examples[code]),
         )
         summary.outcomes.append(outcome)
         for total, name in (

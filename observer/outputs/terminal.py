@@ -185,14 +185,16 @@ def _outcomes(summary: Summary) -> Iterator[Line]:
     yield BLANK
     shown = summary.outcomes[:OUTCOMES] if len(summary.outcomes) > OUTCOMES + 1 else summary.outcomes
     figures = max(len(f"{summary.connections:,}"), len("Connections"))
-    rows = [(f"{o.connections:,}", ENDED.get(o.ended, o.ended), *_states(o)) for o in shown]
+    rows = [(f"{o.connections:,}", ENDED.get(o.ended, o.ended), *_states(o), o.example) for o in shown]
     client = max(len("client side"), *(len(row[2]) for row in rows))
-    yield ((f"{'Connections':<{figures}}   {'ended':<9}   {'client side':<{client}}   server side", "title"),)
-    for number, ended, left, right in rows:
+    server = max(len("server side"), *(len(row[3]) for row in rows))
+    head = f"{'Connections':<{figures}}   {'ended':<9}   {'client side':<{client}}   {'server side':<{server}}"
+    yield plain(head + ("   for example" if summary.connections > 1 else ""), "title")
+    for number, ended, left, right, example in rows:
         yield (
             (f"{number:>{figures}}   {ended:<9}   ", ""),
-            (f"{left:<{client}}   ", "state"),
-            (right, "state"),
+            (f"{left:<{client}}   {right:<{server}}", "state"),
+            (f"   tcp.stream eq {example}" if summary.connections > 1 else "", ""),
         )
     rest = summary.outcomes[len(shown) :]
     if rest:
@@ -260,5 +262,7 @@ def _handshakes(summary: Summary, width: int) -> Iterator[Line]:
 def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:
     if len(command) == 1 and command[0] != "-" and command[0].isprintable():
         yield BLANK
-        stream = summary.slowest_handshakes[0].stream if summary.slowest_handshakes else 0
+        bad = [outcome.example for outcome in summary.outcomes if outcome.ended in ("timeout", "reset")]
+        slow = [handshake.stream for handshake in summary.slowest_handshakes]
+        stream = [*bad, *slow, summary.outcomes[0].example][0]
         yield plain(f"Next: observer explain {shlex.quote(command[0])} {stream}", "dim")

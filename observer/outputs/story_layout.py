@@ -1,0 +1,67 @@
+"""Lines of a story in columns: time, client's state, frame and segment as an arrow, server's state, notes.
+
+Never here: what is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from observer.outputs.text import Line, plain, wrapped
+
+
+class Entry(NamedTuple):
+    """One line of the story."""
+
+    time: str
+    client: str
+    frame: str
+    words: str
+    toward_server: bool | None  # None: no segment
+    server: str
+    notes: list[str]
+    quiet: bool
+
+
+def layout(entries: list[Entry], width: int) -> Iterator[Line]:
+    """Lay the lines out in columns; notes stand beside a line where there is room, under it otherwise."""
+    real = [entry for entry in entries if entry.client]
+    time = max([len("time s"), *(len(entry.time) for entry in real)])
+    client = max([len("client"), *(len(entry.client) for entry in real)])
+    server = max([len("server"), *(len(entry.server) for entry in real)])
+    frame = max([len("frame"), *(len(entry.frame) for entry in real)])
+    longest = max([20, *(len(entry.words) for entry in real if entry.toward_server is not None)])
+    words = max(longest + 4, min(longest + 8, width - (10 + time + client + frame + server)))
+    head = f"  {'time s':>{time}}  {'client':<{client}}  {'frame':>{frame}}  {'':<{words}}  server"
+    yield plain(head, "dim")
+    for each in entries:
+        entry = each
+        if not entry.client:
+            begin, indent = f"  {entry.time:>{time}}  ", " " * (time + 4)
+            for text in wrapped([begin + entry.words.split(" ")[0], *entry.words.split(" ")[1:]], width, indent):
+                yield plain(text, "dim")
+            continue
+        if entry.toward_server is None and len(entry.words) > words:
+            entry = entry._replace(words="", notes=[entry.words, *entry.notes])
+        middle = _arrow(entry, words)
+        left = f"  {entry.time:>{time}}  "
+        right = f"  {entry.frame:>{frame}}  {middle:<{words}}  "
+        length = len(left) + client + len(right) + server
+        style = "" if entry.quiet else "state"
+        notes = "; ".join(entry.notes)
+        line = [(left, "dim"), (f"{entry.client:<{client}}", style), (right, ""), (f"{entry.server:<{server}}", style)]
+        beside = notes and length + 2 + len(notes) <= width
+        yield [*line, ("  " + notes, "")] if beside else line
+        if notes and not beside:
+            indent = " " * (len(left) + client + frame + 4)
+            for text in wrapped([indent + notes.split(" ")[0], *notes.split(" ")[1:]], width, indent):
+                yield plain(text, "warning")
+
+
+def _arrow(entry: Entry, width: int) -> str:
+    """Draw a segment from side to side."""
+    if entry.toward_server is None:
+        return entry.words
+    dashes = "-" * (width - len(entry.words) - 2)
+    return f"{entry.words} {dashes}>" if entry.toward_server else f"<{dashes} {entry.words}"
