@@ -64,6 +64,11 @@ def entry(function: F) -> F:
     return function
 
 
+def prefetch(array: Int64s, index: int) -> int:  # noqa: ARG001  means something to the translator only
+    """Say that a cell will be wanted soon; interpreted, nothing happens.  The index may be anything."""
+    return 0
+
+
 def name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__name__}"
 

@@ -27,6 +27,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from observer.kernels import prefetch
+
 I64 = ir.IntType(64)
 I8 = ir.IntType(8)
 BIT = ir.IntType(1)
@@ -488,6 +490,8 @@ class FunctionTranslator:
         if node.keywords:
             raise self.fail(node, "keyword arguments")
         known = self.resolve(node.func)
+        if known is prefetch:
+            return self.fetch_ahead(node)
         if known is None and isinstance(node.func, ast.Name):
             return self.builtin(node, node.func.id)
         if not isinstance(known, types.FunctionType):
@@ -502,6 +506,21 @@ class FunctionTranslator:
             else:
                 raise self.fail(argument, "this where an array is wanted")
         return self.builder.call(self.whole.declare(known), arguments)
+
+    def fetch_ahead(self, node: ast.Call) -> ir.Value:
+        """The processor's prefetch instruction; never a fault, whatever the index."""
+        array = node.args[0]
+        if not isinstance(array, ast.Name) or array.id not in self.arrays:
+            raise self.fail(node, "prefetch of anything but an array parameter")
+        kept = self.arrays[array.id]
+        address = self.builder.gep(kept.address, [self.value(node.args[1])], source_etype=kept.item)
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), ir.IntType(32), ir.IntType(32), ir.IntType(32)])
+        name = "llvm.prefetch.p0"
+        module = self.whole.module
+        function = module.globals.get(name) or ir.Function(module, kind, name)
+        half = ir.IntType(32)
+        self.builder.call(function, [address, half(1), half(3), half(1)])  # for writing, keep in all caches, data
+        return I64(0)
 
     def builtin(self, node: ast.Call, name: str) -> ir.Value:
         if name == "len" and isinstance(node.args[0], ast.Name) and node.args[0].id in self.arrays:

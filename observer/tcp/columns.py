@@ -22,16 +22,14 @@ from observer.tcp.layout import (
     E_FIRST,
     E_FLAGS,
     E_OCTETS,
+    E_OPENINGS,
     E_PACKETS,
     E_STATE,
-    E_SYNACKS,
-    E_SYNS,
     E_TRAITS,
-    E_TTL,
     E_UNIQUE,
-    ENCAPSULATIONS,
     F_FIN,
     F_RST,
+    FLOW_ENCAP,
     FLOW_FAST_OPEN,
     FLOW_FLAGS,
     FLOW_INFERRED,
@@ -180,7 +178,7 @@ def head(streams: Int64s, flows: Int64s, flow: int, stream: int, out: Int64s, o:
     out[o + O_LAST_FRAME] = flows[flow + LAST_FRAME]
     out[o + O_SWAPPED] = swapped
     out[o + O_PREVIOUS] = flows[flow + PREVIOUS] - 1
-    out[o + O_ENCAPSULATION] = flows[flow + ENCAPSULATIONS]
+    out[o + O_ENCAPSULATION] = kept >> FLOW_ENCAP
     out[o + O_COMPLETENESS] = completeness(
         flows[flow + COMPLETENESS], flows[flow + CLIENT + E_PACKETS] + flows[flow + SERVER + E_PACKETS]
     )
@@ -267,8 +265,9 @@ def both(flows: Int64s, log: Int64s, flow: int, out: Int64s, o: int) -> int:
     out[o + O_TIMESTAMPS] = 1 if agreed & TRAIT_TIMESTAMPS else 0
     out[o + O_ECN] = 1 if agreed & TRAIT_ECN else 0
     out[o + O_FAST_OPEN] = 1 if flows[flow + FLOW_FLAGS] & FLOW_FAST_OPEN or c_traits & TRAIT_FAST_OPEN else 0
-    out[o + O_SYNS] = flows[client + E_SYNS] + flows[server + E_SYNS]
-    out[o + O_SYNACKS] = flows[client + E_SYNACKS] + flows[server + E_SYNACKS]
+    openings = flows[client + E_OPENINGS] + flows[server + E_OPENINGS]
+    out[o + O_SYNS] = openings & LOW
+    out[o + O_SYNACKS] = openings >> 32
     out[o + O_HANDSHAKE] = flows[flow + HANDSHAKE] if flows[flow + HANDSHAKE] > 0 else -1
     out[o + O_TIME_WAIT] = side_of(c_path & PATH_TIME_WAIT, s_path & PATH_TIME_WAIT)
     out[o + O_RST_SENDER] = side_of(flows[client + E_FLAGS] & F_RST, flows[server + E_FLAGS] & F_RST)
@@ -313,7 +312,7 @@ def is_initial(ttl: int) -> bool:
 def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: int) -> int:
     """Where the capture was made: the side whose round trip is much the shorter, and whose TTL no router has lowered."""
     c_trip, s_trip = flows[flow + RTT_CLIENT], flows[flow + RTT_SERVER]
-    c_near, s_near = is_initial(flows[client + E_TTL] >> 8), is_initial(flows[server + E_TTL] >> 8)
+    c_near, s_near = is_initial(flows[client + E_COUNTS_3] >> 40), is_initial(flows[server + E_COUNTS_3] >> 40)
     out[o + O_TAP] = -1
     out[o + O_TAP_GRADE] = -1
     if c_trip <= 0 or s_trip <= 0:
@@ -324,7 +323,7 @@ def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: i
     elif s_trip * NEARER <= c_trip:
         out[o + O_TAP] = TAP_SERVER
         out[o + O_TAP_GRADE] = PROBABLE if s_near and not c_near else SUSPECTED
-    elif not c_near and not s_near and flows[client + E_TTL] and flows[server + E_TTL]:
+    elif not c_near and not s_near and flows[client + E_COUNTS_3] >> 32 and flows[server + E_COUNTS_3] >> 32:
         out[o + O_TAP] = TAP_MIDDLE
         out[o + O_TAP_GRADE] = PROBABLE
     return 0

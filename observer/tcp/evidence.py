@@ -21,7 +21,6 @@ from observer.tcp.layout import (
     D_FIN,
     D_RST,
     D_SYNACK,
-    E_COUNTS_3,
     E_DEAD,
     E_FIRST,
     E_FLAGS,
@@ -239,7 +238,6 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
     log[cell + LOG_LINK] = flows[x + E_DEAD] << 16 | RETRACTED << 8 | event
     log[cell + LOG_PROOF] = frame
     flows[x + E_DEAD] = at
-    flows[x + E_COUNTS_3] += 1 << 32
     doubt = doubt_of(event, ASSUMED) | doubt_of(event, TIMER)
     flows[x + E_FLAGS] &= ~doubt
     fold(flows, log, g, x)

@@ -109,17 +109,16 @@ def hash_of(g: Int64s, a0: int, a1: int, b0: int, b1: int, ports: int) -> int:
 
 
 @kernel
-def find_stream(streams: Int64s, slots: Int64s, g: Int64s, rows: Int64s, s: int) -> int:
+def find_stream(streams: Int64s, slots: Int64s, g: Int64s, rows: Int64s, s: int, tag: int) -> int:
     """Slot of the latest stream between the segment's two ends, or of the free slot where it belongs.
 
-    A slot holds ``tag << 32 | stream + 1``; 0 is free.
+    tag: the hash of its ends (`tag_of`).  A slot holds ``tag << 32 | stream + 1``; 0 is free.
     """
     a0, a1 = pack(rows[s + SRC], rows[s + SRC + 1]), pack(rows[s + SRC + 2], rows[s + SRC + 3])
     b0, b1 = pack(rows[s + DST], rows[s + DST + 1]), pack(rows[s + DST + 2], rows[s + DST + 3])
     version = rows[s + VERSION] << 32
     ports = version | rows[s + SRC_PORT] << 16 | rows[s + DST_PORT]
     other = version | rows[s + DST_PORT] << 16 | rows[s + SRC_PORT]
-    tag = hash_of(g, a0, a1, b0, b1, ports)
     at = tag & g[G_MASK]
     while slots[at]:
         if slots[at] >> 32 == tag:

@@ -26,10 +26,9 @@ from observer.tcp.layout import (
     E_OPEN_FIRST,
     E_OPEN_FRAME,
     E_OPEN_LAST,
+    E_OPENINGS,
     E_SND_MAX,
     E_STATE,
-    E_SYNACKS,
-    E_SYNS,
     E_TRAITS,
     F_CANDIDATE,
     F_CHALLENGED,
@@ -77,6 +76,7 @@ from observer.tcp.states import (
 )
 from observer.tcp.timers import round_trip
 
+LOW: Final = 0xFFFFFFFF
 DEFERRED_NS: Final = 2_200_000_000  # a first repeat later than this, though 1 s is due, is deferred accept (measured)
 
 
@@ -117,19 +117,19 @@ def syn_sent(
 ) -> int:
     """x sends a SYN without ACK: what that says about x."""
     time, frame = rows[s + TIME], rows[s + FRAME]
-    if flows[x + E_SYNS] == 0:
+    if flows[x + E_OPENINGS] & LOW == 0:
         flows[x + E_OPEN_FIRST] = time
         flows[x + E_OPEN_FRAME] = frame
         traits(flows, x, rows, s, 0)
     else:
-        note(flows, events, g, flow, x, SYN_RETRANSMITTED, flows[x + E_SYNS], time, frame)
+        note(flows, events, g, flow, x, SYN_RETRANSMITTED, flows[x + E_OPENINGS] & LOW, time, frame)
         if not g[G_RULES_OFF] & RULE_ALIVE:
             retract_end(flows, log, g, x, frame)
         if flows[x + E_FLAGS] & D_SYNACK and not g[G_RULES_OFF] & RULE_RETRACT_SYNACK:
             # it repeats its SYN: it never got the SYN-ACK that passed the tap
             retract(flows, log, g, x, RCV_SYNACK, frame)
             note(flows, events, g, flow, x, RETRACTION, RCV_SYNACK, time, frame)
-    flows[x + E_SYNS] += 1
+    flows[x + E_OPENINGS] += 1
     flows[x + E_OPEN_LAST] = time
     flows[x + E_ISS] = rows[s + SEQ]
     flows[x + E_FLAGS] |= F_ISS | F_SYN
@@ -157,20 +157,20 @@ def synack_sent(
     """x sends a SYN-ACK: what that says about x."""
     time, frame = rows[s + TIME], rows[s + FRAME]
     flags = flows[x + E_FLAGS]
-    if flows[x + E_SYNACKS] == 0:
+    if flows[x + E_OPENINGS] >> 32 == 0:
         flows[x + E_OPEN_FIRST] = time
         flows[x + E_OPEN_FRAME] = frame
         traits(flows, x, rows, s, 1)
-        if flows[y + E_SYNS] == 1 and not flags & F_SYN and time > flows[y + E_OPEN_LAST]:
+        if flows[y + E_OPENINGS] & LOW == 1 and not flags & F_SYN and time > flows[y + E_OPEN_LAST]:
             flows[flow + (RTT_SERVER if y == flow + CLIENT else RTT_CLIENT)] = time - flows[y + E_OPEN_LAST]
         if flows[y + E_FLAGS] & F_ISS and gt(rows[s + ACK], add(flows[y + E_ISS], 1)):
             flows[flow + FLOW_FLAGS] |= FLOW_FAST_OPEN
             note(flows, events, g, flow, y, FAST_OPEN, (rows[s + ACK] - flows[y + E_ISS] - 1) & 0xFFFF, time, frame)
     else:
-        note(flows, events, g, flow, x, SYNACK_RETRANSMITTED, flows[x + E_SYNACKS], time, frame)
+        note(flows, events, g, flow, x, SYNACK_RETRANSMITTED, flows[x + E_OPENINGS] >> 32, time, frame)
         retract_end(flows, log, g, x, frame)
         synack_again(flows, log, events, g, flow, x, y, time, frame)
-    flows[x + E_SYNACKS] += 1
+    flows[x + E_OPENINGS] += 1 << 32
     flows[x + E_OPEN_LAST] = time
     flows[x + E_ISS] = rows[s + SEQ]
     flows[x + E_FLAGS] |= F_ISS | F_SYNACK
@@ -194,12 +194,12 @@ def synack_again(
     if flags & D_ACK_OF_SYN:
         retract(flows, log, g, x, RCV_ACK_OF_SYN, frame)
         note(flows, events, g, flow, x, RETRACTION, RCV_ACK_OF_SYN, time, frame)
-    if flows[x + E_SYNACKS] == 1 and late and not provoked:
+    if flows[x + E_OPENINGS] >> 32 == 1 and late and not provoked:
         flows[x + E_FLAGS] |= F_DEFERRED
         note(flows, events, g, flow, x, DEFERRED_ACCEPT, 0, time, frame)
     elif not flags & F_DEFERRED:
         flows[x + E_FLAGS] |= F_CONTRADICTED
-        note(flows, events, g, flow, x, SYNACK_AFTER_ACK, flows[x + E_SYNACKS], time, frame)
+        note(flows, events, g, flow, x, SYNACK_AFTER_ACK, flows[x + E_OPENINGS] >> 32, time, frame)
     flows[x + E_FLAGS] &= ~F_CANDIDATE  # what counts from here on is the first ACK behind this SYN-ACK
     return 0
 

@@ -17,85 +17,80 @@ from typing import Final
 
 # --- the flow ----------------------------------------------------------------------------------------
 STREAM: Final = 0  # the stream's number (its row in `streams`)
-FLOW_FLAGS: Final = 1  # FLOW_... bits
+FLOW_FLAGS: Final = 1  # FLOW_... bits | ENCAP_ bits seen << FLOW_ENCAP
 LAST_TIME: Final = 2
 LAST_FRAME: Final = 3
 COMPLETENESS: Final = 4  # Wireshark's tcp.completeness bits
-FIRST_RTT: Final = 5  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
-SYN_TIME: Final = 6  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
-ENCAPSULATIONS: Final = 7  # ENCAP_ bits seen
-RTT_CLIENT: Final = 8  # ns, smallest round trip between tap and client; 0: not known
-RTT_SERVER: Final = 9  # ns, smallest round trip between tap and server; 0: not known
-Z_HISTORY: Final = 10  # 10..13: Zeek's history, packed (see zeek.py)
-Z_FLOW: Final = 14  # Zeek's flow-level bits (see zeek.py)
-PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none
-HANDSHAKE: Final = 16  # ns from the first SYN to the segment that first acknowledged the SYN-ACK; 0: not known
-CLIENT: Final = 18  # first cell of the client's block
-BLOCK: Final = 59  # cells per endpoint
+Z_FLOW: Final = 5  # Zeek's flow-level bits (see zeek.py)
+PREVIOUS: Final = 6  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+FIRST_RTT: Final = 7  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
+SYN_TIME: Final = 8  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
+RTT_CLIENT: Final = 9  # ns, smallest round trip between tap and client; 0: not known
+RTT_SERVER: Final = 10  # ns, smallest round trip between tap and server; 0: not known
+HANDSHAKE: Final = 11  # ns from the first SYN to the segment that first acknowledged the SYN-ACK; 0: not known
+Z_HISTORY: Final = 12  # 12..15: Zeek's history, packed (see zeek.py)
+CLIENT: Final = 16  # first cell of the client's block
+BLOCK: Final = 56  # cells per endpoint
 SERVER: Final = CLIENT + BLOCK  # first cell of the server's block
 FLOW_STRIDE: Final = SERVER + BLOCK
+LINE: Final = 8  # cells in a cache line: blocks begin on one, and what plain segments touch stands first
 
+FLOW_ENCAP: Final = 16
 FLOW_SWAPPED: Final = 1  # the first segment came from the server
 FLOW_INFERRED: Final = 2  # roles are inferred, not seen
 FLOW_FAST_OPEN: Final = 4  # the SYN's data was acknowledged by the SYN-ACK
 FLOW_ORPHAN: Final = 8  # the stream began with a SYN on a 4-tuple whose last incarnation was still alive
 
-# --- an endpoint: hot cells ----------------------------------------------------------------------------
+# --- an endpoint: what plain segments touch (two cache lines) -------------------------------------------
 E_STATE: Final = 0
 E_FLAGS: Final = 1  # F_... bits and doubts D_...
-E_SND_MAX: Final = 2  # highest sequence number it sent, + 1 (SND.NXT as far as the tap knows)
-E_ACKED: Final = 3  # highest acknowledgment it sent
-E_LAST_TIME: Final = 4
-E_PACKETS: Final = 5
-E_OCTETS: Final = 6  # payload as sent
-E_UNIQUE: Final = 7  # payload octets not seen before
+# cells of analysis.py (Wireshark's sequence analysis)
+A_FLAGS: Final = 2
+A_NEXT: Final = 3  # next expected sequence number (Wireshark's nextseq)
+A_ACK: Final = 4  # acknowledgment of its last segment (Wireshark's lastack)
+A_WINDOW: Final = 5  # window field of its last segment, not scaled
+A_ACK_TIME: Final = 6  # ns, time of its last segment (lastacktime)
+A_NEXT_TIME: Final = 7  # ns, when A_NEXT last moved (nextseqtime)
+A_STAMP: Final = 8  # what tells its last segment from a retransmission
+A_SEEN: Final = 9  # IP identifications seen lately
+A_SCALE: Final = 10  # window scale: see analysis.py for the coding of "unknown"
+E_PACKETS: Final = 11
+E_OCTETS: Final = 12  # payload as sent
+Z_FLAGS: Final = 13  # 13..22: cells of zeek.py, named there
 
-# --- an endpoint: cells of analysis.py (Wireshark's sequence analysis) ---------------------------------
-A_FLAGS: Final = 8
-A_NEXT: Final = 9  # next expected sequence number (Wireshark's nextseq)
-A_ACK: Final = 10  # acknowledgment of its last segment (Wireshark's lastack)
-A_WINDOW: Final = 11  # window field of its last segment, not scaled
-A_ACK_TIME: Final = 12  # ns, time of its last segment (lastacktime)
-A_NEXT_TIME: Final = 13  # ns, when A_NEXT last moved (nextseqtime)
-A_STAMP: Final = 14  # what tells its last segment from a retransmission
-A_SEEN: Final = 15  # IP identifications seen lately
-A_SCALE: Final = 16  # window scale: see analysis.py for the coding of "unknown"
-A_BASE: Final = 17  # base sequence number (ISN, or first seq - 1, or the peer's first ack - 1)
-A_CONTIGUOUS: Final = 18  # end of what was seen without a gap (Wireshark's maxseqtobeacked)
-
-# --- an endpoint: cells of zeek.py ----------------------------------------------------------------------
-Z_FLAGS: Final = 19  # 19..28, named in zeek.py
-
-# --- an endpoint: cells of the inference ----------------------------------------------------------------
-E_LOG: Final = 29  # oldest live entry of its event log + 1; 0: none
-E_TAIL: Final = 30  # newest live entry + 1
-E_DEAD: Final = 31  # newest retracted entry + 1
-E_ISS: Final = 32  # F_ISS
-E_FIN: Final = 33  # sequence number of its FIN; F_FIN
-E_DATA_TIME: Final = 34  # its last segment that took sequence space
-E_DATA_FRAME: Final = 35
-E_RETX_COUNT: Final = 36  # retransmissions of E_RETX_SEQ in a row without any answer
-E_RETX_SEQ: Final = 37
-E_RETX_TIME: Final = 38
-E_RETX_GAP: Final = 39
-E_OPEN_FIRST: Final = 40  # time of its first SYN or SYN-ACK
-E_OPEN_LAST: Final = 41  # time of its latest SYN or SYN-ACK
-E_SYNS: Final = 42
-E_SYNACKS: Final = 43
-E_CANDIDATE_TIME: Final = 44  # where rcv_ack_of_syn (later: rcv_fin) belongs if it turns out to have happened
-E_CANDIDATE_FRAME: Final = 45
-E_CONTIGUOUS: Final = 46  # end of what the tap saw from it without a hole
-E_ISLAND: Final = 47  # two cells: first run of octets beyond a hole, from and to (F_ISLAND)
-E_END_TIME: Final = 49  # entered TIME-WAIT, or the RST towards it passed
-E_TTL: Final = 50  # TTL << 8 | number of segments in a row with it (255 at most)
-E_TRAITS: Final = 51  # its SYN's options: see TRAIT_ below
-E_COUNTS: Final = 52  # retransmitted | out of order << 32
-E_COUNTS_2: Final = 53  # duplicate ACKs | zero windows << 32
-E_COUNTS_3: Final = 54  # keepalives | retracted entries << 32
-E_FIRST: Final = 55  # oldest entry of all + 1; E_LOG is later where the endpoint opened again in the same stream
-E_SEAL: Final = 56  # the entry before E_LOG + 1 (see F_SEALED); 0: none
-E_ZERO_TIME: Final = 58  # when its window closed
-E_OPEN_FRAME: Final = 57  # frame of its first SYN-ACK (of its first SYN, if it never sent a SYN-ACK)
+# --- an endpoint: everything else ------------------------------------------------------------------------
+A_BASE: Final = 23  # base sequence number (ISN, or first seq - 1, or the peer's first ack - 1)
+A_CONTIGUOUS: Final = 24  # end of what was seen without a gap (Wireshark's maxseqtobeacked)
+E_SND_MAX: Final = 25  # highest sequence number it sent, + 1 (SND.NXT as far as the tap knows)
+E_ACKED: Final = 26  # highest acknowledgment it sent
+E_UNIQUE: Final = 27  # payload octets not seen before
+E_LOG: Final = 28  # oldest live entry of its event log + 1; 0: none
+E_TAIL: Final = 29  # newest live entry + 1
+E_DEAD: Final = 30  # newest retracted entry + 1
+E_FIRST: Final = 31  # oldest entry of all + 1; E_LOG is later where the endpoint opened again in the same stream
+E_SEAL: Final = 32  # the entry before E_LOG + 1 (see F_SEALED); 0: none
+E_ISS: Final = 33  # F_ISS
+E_FIN: Final = 34  # sequence number of its FIN; F_FIN
+E_DATA_TIME: Final = 35  # its last segment that took sequence space
+E_DATA_FRAME: Final = 36
+E_RETX_COUNT: Final = 37  # retransmissions of E_RETX_SEQ in a row without any answer
+E_RETX_SEQ: Final = 38
+E_RETX_TIME: Final = 39
+E_RETX_GAP: Final = 40
+E_OPEN_FIRST: Final = 41  # time of its first SYN or SYN-ACK
+E_OPEN_LAST: Final = 42  # time of its latest SYN or SYN-ACK
+E_OPEN_FRAME: Final = 43  # frame of its first SYN-ACK (of its first SYN, if it never sent a SYN-ACK)
+E_OPENINGS: Final = 44  # SYNs sent | SYN-ACKs sent << 32
+E_CANDIDATE_TIME: Final = 45  # where rcv_ack_of_syn (later: rcv_fin) belongs if it turns out to have happened
+E_CANDIDATE_FRAME: Final = 46
+E_CONTIGUOUS: Final = 47  # end of what the tap saw from it without a hole
+E_ISLAND: Final = 48  # 48, 49: first run of octets beyond a hole, from and to (F_ISLAND)
+E_END_TIME: Final = 50  # entered TIME-WAIT, or the RST towards it passed
+E_ZERO_TIME: Final = 51  # when its window closed
+E_TRAITS: Final = 52  # its SYN's options: see TRAIT_ below
+E_COUNTS: Final = 53  # retransmitted | out of order << 32
+E_COUNTS_2: Final = 54  # duplicate ACKs | zero windows << 32
+E_COUNTS_3: Final = 55  # keepalives | number of segments in a row with the same TTL << 32 (255 at most) | TTL << 40
 
 F_SND: Final = 1  # E_SND_MAX, E_CONTIGUOUS valid
 F_ISS: Final = 2

@@ -18,12 +18,12 @@ from observer.tcp.layout import (
     D_ACK_OF_SYN,
     D_SYNACK,
     E_ACKED,
+    E_COUNTS_3,
     E_END_TIME,
     E_FLAGS,
     E_ISS,
     E_SND_MAX,
     E_STATE,
-    E_TTL,
     F_ACKED,
     F_CHALLENGED,
     F_FORGED,
@@ -69,7 +69,7 @@ BASELINE: Final = 3  # segments in a row with the same TTL before another TTL me
 @kernel
 def is_forged(flows: Int64s, g: Int64s, x: int, rows: Int64s, s: int) -> int:
     """How far the RST's TTL is from what x's segments always had; 0: not at all, or nothing is known."""
-    kept = flows[x + E_TTL]
+    kept = flows[x + E_COUNTS_3] >> 32
     if kept & 0xFF < BASELINE or g[G_RULES_OFF] & RULE_RST_FORGED:
         return 0
     return rows[s + TTL] - (kept >> 8)

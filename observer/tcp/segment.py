@@ -63,14 +63,13 @@ from observer.tcp.layout import (
     E_FLAGS,
     E_ISLAND,
     E_ISS,
+    E_OPENINGS,
     E_RETX_COUNT,
     E_RETX_GAP,
     E_RETX_SEQ,
     E_RETX_TIME,
     E_SND_MAX,
     E_STATE,
-    E_SYNACKS,
-    E_TTL,
     E_UNIQUE,
     E_ZERO_TIME,
     F_ACKED,
@@ -144,7 +143,6 @@ def infer(
         if flags & SYN == 0 and flows[x + E_STATE]:
             flows[x + E_FLAGS] |= F_OTHER
     # 6. bookkeeping
-    before = flows[x + E_FLAGS]
     account(flows, events, g, flow, x, y, rows, s, marks)
     sequence(flows, log, events, g, flow, x, y, rows, s)
     # 7. what y may have received
@@ -152,7 +150,7 @@ def infer(
         reset(flows, log, events, g, streams, flow, x, y, rows, s)
     else:
         towards(flows, log, events, g, flow, x, y, rows, s)
-        if before & F_SND == 0 or flows[x + E_TTL] & 0xFF < 255:
+        if flows[x + E_COUNTS_3] >> 32 & 0xFF < 255:
             ttl(flows, x, rows[s + TTL])
     calm(flows, flow)
     return 0
@@ -207,13 +205,13 @@ def towards(
 @kernel
 def ttl(flows: Int64s, x: int, value: int) -> int:
     """Remember the TTL of x's segments and how many in a row had it."""
-    kept = flows[x + E_TTL]
-    if kept == 0 or kept >> 8 != value:
-        if kept:
+    kept = flows[x + E_COUNTS_3]
+    if kept >> 32 == 0 or kept >> 40 != value:
+        if kept >> 32:
             flows[x + E_FLAGS] |= F_TTL_ODD
-        flows[x + E_TTL] = value << 8 | 1
-    elif kept & 0xFF < 255:
-        flows[x + E_TTL] = kept + 1
+        flows[x + E_COUNTS_3] = value << 40 | HIGH_ONE | kept & LOW
+    elif kept >> 32 & 0xFF < 255:
+        flows[x + E_COUNTS_3] = kept + HIGH_ONE
     return 0
 
 
@@ -339,7 +337,7 @@ def trips(flows: Int64s, flow: int, x: int, y: int, ack: int, time: int) -> int:
     cell = flow + (RTT_CLIENT if x == flow + CLIENT else RTT_SERVER)
     if flows[cell] == 0 and flows[y + E_FLAGS] & F_SND and ack == flows[y + E_SND_MAX]:
         sent = flows[y + E_DATA_TIME]
-        if flows[y + E_RETX_COUNT] == 0 and flows[y + E_SYNACKS] <= 1 and 0 < sent < time:
+        if flows[y + E_RETX_COUNT] == 0 and flows[y + E_OPENINGS] >> 32 <= 1 and 0 < sent < time:
             flows[cell] = time - sent
     return 0
 

@@ -20,11 +20,11 @@ from observer.tcp.layout import (
     E_OPEN_FIRST,
     E_OPEN_FRAME,
     E_OPEN_LAST,
+    E_OPENINGS,
     E_RETX_COUNT,
     E_RETX_GAP,
     E_RETX_TIME,
     E_STATE,
-    E_SYNACKS,
     F_CALM,
     F_CONTRADICTED,
     F_DEFERRED,
@@ -113,7 +113,7 @@ def expire_request(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, y: 
     answer, and the endpoint was CLOSED again right behind its SYN-ACK.
     """
     first, last, delay = flows[x + E_OPEN_FIRST], flows[x + E_OPEN_LAST], g[G_SYNACK_FIRST]
-    if flows[x + E_SYNACKS] == 1 and not flows[y + E_FLAGS] & F_OTHER:
+    if flows[x + E_OPENINGS] >> 32 == 1 and not flows[y + E_FLAGS] & F_OTHER:
         if now > first + delay + (delay * 3) // 10 and not g[G_RULES_OFF] & RULE_STATELESS:
             insert(flows, log, g, x, EXPIRE, TIMER, first, flows[x + E_OPEN_FRAME], 0)
         return 0
@@ -137,7 +137,7 @@ def stateless_server(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, now:
     """
     if (
         flows[y + E_FLAGS] & (F_SYNACK | F_OTHER | D_ACK_OF_SYN | F_CONTRADICTED | F_DEFERRED) == F_SYNACK | D_ACK_OF_SYN
-        and flows[y + E_SYNACKS] == 1
+        and flows[y + E_OPENINGS] >> 32 == 1
         and flows[x + E_RETX_COUNT] >= 2
         and now - flows[y + E_OPEN_FIRST] > STATELESS_DATA_NS
         and not g[G_RULES_OFF] & RULE_STATELESS

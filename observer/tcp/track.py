@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from observer.kernels import Int64s, entry, kernel
+from observer.kernels import Int64s, entry, kernel, prefetch
 from observer.segments import (
     ACK_FLAG,
     CUT_HEADER,
@@ -29,7 +29,7 @@ from observer.segments import (
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.evidence import append
-from observer.tcp.flowtable import find_stream, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens
+from observer.tcp.flowtable import find_stream, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens, tag_of
 from observer.tcp.layout import (
     A_ACK,
     A_NEXT,
@@ -46,18 +46,20 @@ from observer.tcp.layout import (
     E_SND_MAX,
     E_STATE,
     E_UNIQUE,
-    ENCAPSULATIONS,
     F_CALM,
+    FLOW_ENCAP,
     FLOW_FLAGS,
     FLOW_STRIDE,
     FLOW_SWAPPED,
     G_DUPLICATE_NS,
+    G_MASK,
     G_NOW,
     G_QUOTED,
     G_QUOTED_LOST,
     G_SEGMENTS,
     LAST_FRAME,
     LAST_TIME,
+    LINE,
     M_MARKS,
     M_STREAM,
     MARK_STRIDE,
@@ -75,6 +77,7 @@ from observer.tcp.timers import run_timers
 from observer.tcp.zeek import zeek_is_plain, zeek_segment
 
 MASK: Final = 0xFFFFFFFF
+AHEAD: Final = 16  # segments whose memory is asked for together
 
 
 @entry
@@ -86,55 +89,102 @@ def track(
 
     Room needed for n rows: n streams, n + 1 flows, 16 n log entries, 8 n events (see tracker.py).
     """
-    for i in range(count):
-        s = i * STRIDE
-        at = find_stream(streams, slots, g, rows, s)
-        if rows[s + KIND] == KIND_QUOTED:
-            marks[i * MARK_STRIDE + M_MARKS] = 0
-            marks[i * MARK_STRIDE + M_STREAM] = quotation(
-                rows, streams, slots, flows, log, events, g, scratch, at, s
-            )
-            continue
-        g[G_SEGMENTS] += 1
-        if rows[s + TIME] > g[G_NOW]:
-            g[G_NOW] = rows[s + TIME]
-        known = slots[at] & MASK
-        if known == 0:
-            stream = new_stream(streams, slots, g, at, rows, s)
-            marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | first_side(rows, s)
-            marks[i * MARK_STRIDE + M_MARKS] = 0
-            continue
-        stream = known - 1
-        same = same_sender(streams, stream, rows, s)
-        number = streams[stream * STREAM_STRIDE + S_FLOW]
-        if number:
-            flow = (number - 1) * FLOW_STRIDE
-            # the first sender is the client unless the row is swapped
-            from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
-            x = flow + (SERVER if from_server else CLIENT)
-            y = flow + (CLIENT if from_server else SERVER)
-            if flows[x + E_FLAGS] & F_CALM and is_plain(flows, x, y, rows, s) and zeek_is_plain(flows, x, y, rows, s):
-                plain(flows, x, rows, s)
-                count_segment(flows, flow, x, rows, s)
-                marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
-                marks[i * MARK_STRIDE + M_MARKS] = 0
-                continue
-            opens = opens_stream(flows, x, rows[s + FLAGS], rows[s + SEQ])
-        else:
-            opens = stub_opens(streams, stream, same, rows[s + FLAGS], rows[s + SEQ])
-            flow, from_server = 0, 0
-        if opens:
-            fresh = new_stream(streams, slots, g, at, rows, s)
-            marks[i * MARK_STRIDE + M_STREAM] = fresh << 1
-            marks[i * MARK_STRIDE + M_MARKS] = 0
+    for start in range(0, count, AHEAD):
+        stop = min(start + AHEAD, count)
+        fetch_ahead(rows, streams, slots, flows, g, marks, start, stop)
+        for i in range(start, stop):
+            segment(rows, streams, slots, flows, log, events, g, marks, scratch, i)
+    return 0
+
+
+@kernel
+def fetch_ahead(
+    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, marks: Int64s, start: int, stop: int
+) -> int:
+    """Ask the memory for what the next segments will need, so that their waits overlap.
+
+    Leaves each segment's hash in its place in `marks`.  What is fetched is only a guess: nothing depends on it.
+    """
+    for i in range(start, stop):
+        tag = tag_of(g, rows, i * STRIDE)
+        marks[i * MARK_STRIDE] = tag
+        prefetch(slots, tag & g[G_MASK])
+    for i in range(start, stop):
+        known = slots[marks[i * MARK_STRIDE] & g[G_MASK]] & MASK
+        marks[i * MARK_STRIDE + 1] = known
+        prefetch(streams, (known - 1) * STREAM_STRIDE)
+        prefetch(streams, (known - 1) * STREAM_STRIDE + S_FLOW)
+    for i in range(start, stop):
+        known = marks[i * MARK_STRIDE + 1]
+        if known:
+            number = streams[(known - 1) * STREAM_STRIDE + S_FLOW]
             if number:
-                replace_opener(flows, log, events, g, flow, from_server, rows, s)
-            continue
-        if not number:
-            flow = promote(streams, flows, log, events, g, scratch, stream)
-            from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
-        marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
-        marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
+                flow = (number - 1) * FLOW_STRIDE
+                prefetch(flows, flow)
+                prefetch(flows, flow + LINE)
+                prefetch(flows, flow + CLIENT)
+                prefetch(flows, flow + CLIENT + LINE)
+                prefetch(flows, flow + CLIENT + 2 * LINE)
+                prefetch(flows, flow + SERVER)
+                prefetch(flows, flow + SERVER + LINE)
+                prefetch(flows, flow + SERVER + 2 * LINE)
+    return 0
+
+
+@kernel
+def segment(
+    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s,
+    marks: Int64s, scratch: Int64s, i: int,
+) -> int:  # fmt: skip
+    """One segment: its stream, then the short way of a plain segment or the long one."""
+    s = i * STRIDE
+    at = find_stream(streams, slots, g, rows, s, marks[i * MARK_STRIDE])
+    if rows[s + KIND] == KIND_QUOTED:
+        marks[i * MARK_STRIDE + M_MARKS] = 0
+        marks[i * MARK_STRIDE + M_STREAM] = quotation(
+            rows, streams, slots, flows, log, events, g, scratch, at, s
+        )
+        return 0
+    g[G_SEGMENTS] += 1
+    if rows[s + TIME] > g[G_NOW]:
+        g[G_NOW] = rows[s + TIME]
+    known = slots[at] & MASK
+    if known == 0:
+        stream = new_stream(streams, slots, g, at, rows, s)
+        marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | first_side(rows, s)
+        marks[i * MARK_STRIDE + M_MARKS] = 0
+        return 0
+    stream = known - 1
+    same = same_sender(streams, stream, rows, s)
+    number = streams[stream * STREAM_STRIDE + S_FLOW]
+    if number:
+        flow = (number - 1) * FLOW_STRIDE
+        # the first sender is the client unless the row is swapped
+        from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+        x = flow + (SERVER if from_server else CLIENT)
+        y = flow + (CLIENT if from_server else SERVER)
+        if flows[x + E_FLAGS] & F_CALM and is_plain(flows, x, y, rows, s) and zeek_is_plain(flows, x, y, rows, s):
+            plain(flows, x, rows, s)
+            count_segment(flows, flow, x, rows, s)
+            marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
+            marks[i * MARK_STRIDE + M_MARKS] = 0
+            return 0
+        opens = opens_stream(flows, x, rows[s + FLAGS], rows[s + SEQ])
+    else:
+        opens = stub_opens(streams, stream, same, rows[s + FLAGS], rows[s + SEQ])
+        flow, from_server = 0, 0
+    if opens:
+        fresh = new_stream(streams, slots, g, at, rows, s)
+        marks[i * MARK_STRIDE + M_STREAM] = fresh << 1
+        marks[i * MARK_STRIDE + M_MARKS] = 0
+        if number:
+            replace_opener(flows, log, events, g, flow, from_server, rows, s)
+        return 0
+    if not number:
+        flow = promote(streams, flows, log, events, g, scratch, stream)
+        from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+    marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
+    marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
     return 0
 
 
@@ -160,7 +210,7 @@ def count_segment(flows: Int64s, flow: int, x: int, rows: Int64s, s: int) -> int
     flows[flow + LAST_TIME] = rows[s + TIME]
     flows[flow + LAST_FRAME] = rows[s + FRAME]
     flows[flow + COMPLETENESS] |= completeness_of(rows, s, 0)
-    flows[flow + ENCAPSULATIONS] |= rows[s + ENCAPSULATION]
+    flows[flow + FLOW_FLAGS] |= rows[s + ENCAPSULATION] << FLOW_ENCAP
     flows[x + E_PACKETS] += 1
     flows[x + E_OCTETS] += rows[s + LENGTH]
     return 0

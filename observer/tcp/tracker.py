@@ -8,6 +8,7 @@ knows time but the packets'.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -67,8 +68,19 @@ FIN_TIMEOUT_S: Final = 60
 SECOND: Final = 1_000_000_000
 
 
+LARGE_CELLS: Final = 1 << 17
+"""From a megaoctet on, a table gets address space of its own."""
+MAP_NORESERVE: Final = 0x4000
+"""Linux, asm-generic/mman.h; Python names it from 3.13 on."""
+RESERVED_OCTETS: Final = 1 << 36
+"""Address space for each table: 64 GiB, of which only what is used takes memory."""
+
+
 class Table:
-    """Rows of int64 cells that grow in place.
+    """Rows of int64 cells that grow without being copied.
+
+    Where the system lets us, address space is reserved once and the kernel fills in pages as they are touched; elsewhere
+    the array is enlarged by an eighth at a time.
 
     Attributes
     ----------
@@ -85,9 +97,30 @@ class Table:
         need = rows * self.stride
         if need <= len(self.cells):
             return False
-        # an eighth more: large blocks are remapped, not copied, so small steps cost little
-        self.cells.resize(max(need, len(self.cells) + len(self.cells) // 8), refcheck=False)
+        used = self.cells
+        if len(used) < RESERVED_OCTETS // 8 and need > LARGE_CELLS:
+            space = _reserved()
+            if len(space) >= need:
+                space[: len(used)] = used
+                self.cells = space
+                return True
+        self.cells = numpy.zeros(max(need, len(used) + len(used) // 8), numpy.int64)
+        self.cells[: len(used)] = used
         return True
+
+
+def _reserved() -> Array:
+    """A large array of which only touched pages take memory; empty where that cannot be had."""
+    import mmap
+
+    if sys.platform != "linux":
+        return numpy.empty(0, numpy.int64)
+    try:
+        space = mmap.mmap(-1, RESERVED_OCTETS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        space.madvise(mmap.MADV_HUGEPAGE)  # the tables are read all over: fewer faults, fewer missing translations
+    except (OSError, ValueError):
+        return numpy.empty(0, numpy.int64)
+    return numpy.frombuffer(space, numpy.int64)
 
 
 class Tracker:
