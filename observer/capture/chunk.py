@@ -43,9 +43,19 @@ class Damage:
     """Number in this file, from 1, of the frame that was hit or that would have come next."""
     message: str
     """What is wrong and what was done about it."""
+    decompressed: bool = False
+    """The file is compressed, so offset counts decompressed octets."""
 
     def __str__(self) -> str:
-        return f"{self.file}: at octet {self.offset}, frame {self.frame}: {self.message}"
+        """One sentence.
+
+        Examples
+        --------
+        >>> print(Damage("a.pcap", 1040, 7, "the file is cut"))
+        a.pcap: at octet 1040, frame 7: the file is cut
+        """
+        what = "decompressed octet" if self.decompressed else "octet"
+        return f"{self.file}: at {what} {self.offset}, frame {self.frame}: {self.message}"
 
 
 @dataclass(slots=True)

@@ -209,8 +209,8 @@ def open_capture(
     >>> header = bytes.fromhex("d4c3b2a1 02000400 00000000 00000000 00000400 01000000")
     >>> record = bytes.fromhex("01000000 02000000 01000000 3c000000") + b"!"
     >>> with open_capture(header + record) as capture:
-    ...     [chunk.records[:6].tolist() for chunk in capture]
-    [[40, 1, 60, 1000002000, 1, 1]]
+    ...     [chunk.records[1:6].tolist() for chunk in capture]
+    [[1, 60, 1000002000, 1, 1]]
     """
     packets = packets_of(sources)
     specs = list(_specs(sources)) if packets is None else []

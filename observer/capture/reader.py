@@ -201,7 +201,8 @@ class FileReader(ABC):
         self._damages = damages
 
     def _damage_at(self, position: int, message: str) -> Damage:
-        return Damage(self.info.name, self._base + position, self.info.frames + 1, message)
+        frame, packed = self.info.frames + 1, bool(self.info.compression)
+        return Damage(self.info.name, self._base + position, frame, message, packed)
 
     def close(self) -> None:
         """Close the file."""

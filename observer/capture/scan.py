@@ -73,8 +73,6 @@ BLOCK_STATISTICS: Final = 5  # pcapng 4.6
 BLOCK_ENHANCED: Final = 6  # pcapng 4.3
 SMALL_BLOCK: Final = 65536  # longer blocks of no interest are passed over without waiting for their end
 
-INDEX_MASK: Final = 0xFFFFFFFF
-"""Larger than any buffer; changes no index."""
 MAGIC_MICRO: Final = 0xA1B2C3D4
 MAGIC_NANO: Final = 0xA1B23C4D
 
@@ -82,13 +80,9 @@ MAGIC_NANO: Final = 0xA1B23C4D
 @kernel
 def load32(octets: Octets, at: int, little: int) -> int:
     """The unsigned 32-bit integer at an index; the caller knows that four octets are there."""
-    # a mask, because numba looks at the sign of every index, and only without that four loads become one
-    at &= INDEX_MASK
-    # products, because numba takes the shift of an octet for unsigned, and mixed with int64 that becomes a float
-    value = octets[at] + octets[at + 1] * 0x100 + octets[at + 2] * 0x10000 + octets[at + 3] * 0x1000000
     if little:
-        return value
-    return value >> 24 | (value >> 8 & 0xFF00) | (value & 0xFF00) << 8 | (value & 0xFF) << 24
+        return octets[at] | octets[at + 1] << 8 | octets[at + 2] << 16 | octets[at + 3] << 24
+    return octets[at] << 24 | octets[at + 1] << 16 | octets[at + 2] << 8 | octets[at + 3]
 
 
 @kernel

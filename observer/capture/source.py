@@ -18,7 +18,6 @@ from observer.capture.inflate import Gzip, Inflated, StreamDamageError, Zstd
 from observer.capture.signatures import HEAD_OCTETS, compression_of
 from observer.errors import CaptureError
 
-
 PIPE_OCTETS: Final = 65536
 """What a pipe holds on Linux (pipe(7))."""
 
@@ -211,6 +210,9 @@ class Source:
             prefixed = _Prefixed(head, self._raw)
             inflated: Inflated = Gzip(prefixed) if self.compression == "gzip" else Zstd(prefixed)
             self.readinto = inflated.readinto
+            if self._raw.octets_total() is not None:
+                self._inflated = inflated.readinto
+                self.readinto = self._many
             head = b""
         self.head = head + self._first(HEAD_OCTETS - len(head))
         if self._damage is not None:
@@ -227,6 +229,22 @@ class Source:
             except StreamDamageError as damage:
                 self._damage = damage
         return bytes(octets[:length])
+
+    def _many(self, view: memoryview, /) -> int:
+        """Several blocks of a compressed file at once; a pipe gives each as it comes."""
+        length = 0
+        while length <= len(view) // 2:
+            try:
+                got = self._inflated(view[length:])
+            except StreamDamageError as damage:
+                if not length:
+                    raise
+                self._damage, self.readinto = damage, self._raise
+                break
+            if not got:
+                break
+            length += got
+        return length
 
     def _raise(self, _: memoryview, /) -> int:
         raise self._damage or StreamDamageError("reading failed")

@@ -53,7 +53,7 @@ def pcap(
     """A pcap file.  order: ``<`` or ``>``; swapped: lengths in the order of old versions."""
     magic = 0xA1B2CD34 if kuznetzov else 0xA1B23C4D if nano else 0xA1B2C3D4
     parts = [pcap_header(order=order, magic=magic, version=version, snaplen=snaplen, link=link)]
-    for frame in map(lambda one: Frame(*one), some):
+    for frame in (Frame(*one) for one in some):
         seconds, rest = divmod(frame.time_ns, SECOND)
         lengths = [len(frame.octets), len(frame.octets) if frame.wire is None else frame.wire]
         if swapped:
@@ -144,6 +144,6 @@ def pcapng(some: Iterable[Frame | tuple[Any, ...]], *, order: str = "<", link: i
     """A pcapng file of one section and one interface."""
     unit = 1 if nano else 1000
     parts = [shb(order=order), idb(order=order, link=link, tsresol=9 if nano else None)]
-    for frame in map(lambda one: Frame(*one), some):
+    for frame in (Frame(*one) for one in some):
         parts.append(epb(frame.octets, frame.time_ns // unit, order=order, wire=frame.wire))
     return b"".join(parts)

@@ -95,6 +95,7 @@ def test_gzip_checksum() -> None:
     (damage,) = result.damages
     assert "checksum is wrong" in damage.message
     assert (damage.offset, damage.frame) == (len(PLAIN), 2001)
+    assert f"at decompressed octet {len(PLAIN)}, frame 2001" in str(damage)
 
 
 @pytest.mark.usefixtures("library")
