@@ -8,6 +8,7 @@ Never here: work.  What a command needs is imported when it runs, so that help a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -104,20 +105,22 @@ def read(
     FILE is a pcap or pcapng file, plain or compressed (gzip, zstd); "-" is standard input. Several files are one
     capture in time order.
     """
-    from observer.outputs.selection import Selection
     from observer.outputs.summary import summarise
 
-    selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
-    selection.check()
+    selection = None
+    if host or port or state or since or until:
+        from observer.outputs.selection import Selection
+
+        selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
+        selection.check()
     writers, names = _wanted(output, formats, tables)
     observation = _observe(files, stack, time_wait)
     flows = observation.columns("flows")
     begin = observation.capture.first_time_ns
     chosen = selection.mask(flows, begin) if selection else None
+    words = selection.words(begin) if selection else ""
     skipped = observation.columns("skipped")
-    summary = summarise(
-        observation.capture, observation.segments, skipped, flows, chosen=chosen, selection=selection.words(begin)
-    )
+    summary = summarise(observation.capture, observation.segments, skipped, flows, chosen=chosen, selection=words)
     if output is not None:
         from observer.outputs.files import write_tables
 
@@ -254,14 +257,14 @@ def _show(lines: Iterable[Line]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status; never raises, never shows a traceback for bad input."""
+    # numpy's linear algebra is not used; starting its threads would cost more than a small capture
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = _run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
         # the reader of our output has seen enough; Python would complain while closing stdout
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
 

@@ -55,6 +55,8 @@ ACKNOWLEDGED, ASSUMED, TIMER, RETRACTED = (
 SYN, FIN, RST, ACK = 2, 1, 4, 16
 AGAIN: Final = sum(bit for bit, name in MARKS.items() if name in {"retransmission", "duplicate_ack"})
 """Labels that a word says."""
+PROBING: Final = sum(bit for bit, name in MARKS.items() if name.startswith(("zero_window", "keep_alive")))
+"""Labels of probes and of answers to them."""
 RETRANSMISSION: Final = next(bit for bit, name in MARKS.items() if name == "retransmission")
 
 
@@ -302,13 +304,14 @@ class Story:
         return keep
 
     def _kinds(self) -> Ints:
-        """Mark what is told in runs of its own: 1 unanswered retransmissions, 2 probes and their answers; 0 the rest."""
+        """Mark what is told in runs of its own: 1 unanswered retransmissions, 2 probes and answers, 0 the rest."""
         again = (self._cells["label"] & RETRANSMISSION) != 0
         marked = numpy.zeros(self._rows, numpy.int8)
         edges = numpy.flatnonzero(numpy.diff(numpy.concatenate(([False], again, [False]))))
         for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             if stop - start > SHORT_RUN:
                 marked[start:stop] = 1
+        marked[(self._cells["label"] & PROBING) != 0] = 2
         marked[list(self._quiet_notes)] = 2
         return marked
 

@@ -6,6 +6,7 @@ tcp/events.py, of which unknown ones are told by their names.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from observer.outputs.text import duration
@@ -80,10 +81,41 @@ EVENT_WORDS: Final = {
 }
 
 
+UNREACHABLE: Final = {
+    0: "network unreachable", 1: "host unreachable", 2: "protocol unreachable", 3: "port unreachable",
+    4: "fragmentation needed", 9: "network prohibited", 10: "host prohibited", 13: "prohibited by a filter",
+}  # fmt: skip
+"""ICMP type 3 by code: RFC 792, RFC 1812 5.2.7.1."""
+UNREACHABLE_V6: Final = {
+    0: "no route", 1: "prohibited by a filter", 3: "address unreachable", 4: "port unreachable",
+    5: "source prohibited", 6: "route rejected",
+}  # fmt: skip
+"""ICMPv6 type 1 by code: RFC 4443 3.1."""
+
+
+def icmp_words(detail: str) -> str:
+    """Say an ICMP error, given as "type 3 code 1 from 10.0.1.1".
+
+    Examples
+    --------
+    >>> icmp_words("type 3 code 1 from 10.0.1.1")
+    'ICMP host unreachable (type 3 code 1) from 10.0.1.1'
+    """
+    match = re.fullmatch(r"type (\d+) code (\d+) from (\S+)", detail)
+    if not match:
+        return f"ICMP error, {detail}"
+    kind, code, reporter = int(match[1]), int(match[2]), match[3]
+    if ":" in reporter:
+        names = {2: "packet too big", 3: "hop limit exceeded", 1: UNREACHABLE_V6.get(code, "unreachable")}
+    else:
+        names = {11: "TTL exceeded", 3: UNREACHABLE.get(code, "unreachable")}
+    return f"ICMP {names.get(kind, 'error')} (type {kind} code {code}) from {reporter}"
+
+
 def event_words(name: str, detail: str) -> str:
     """Say an event."""
     if name == "icmp_error":
-        return f"ICMP error, {detail}"
+        return icmp_words(detail)
     if name == "window_opened":
         return "opens its window" + (f" after {duration(int(detail))}" if detail.isdecimal() else "")
     words = EVENT_WORDS.get(name, name.replace("_", " "))
