@@ -189,14 +189,22 @@ class Decoder:
         key += tuple(self._rows[cell + s.SRC : cell + s.SRC + 8].tolist())
         piece = source.octets[offset : max(end, offset)].tobytes()
         fragment = Fragment(start, real_end - offset, bool(state[r.FRAGMENT_MORE]), piece, number, time_ns, frame)
-        if self._is_uninteresting(key, fragment) or state[r.PENDING]:
+        if self._is_uninteresting(key, fragment):
             self._set_reason(state, why.FRAGMENT_OTHER, number)
             return
-        packet = self._fragments.add(key, fragment)
-        if packet is None:
+        alone = self._is_alone(state)
+        packet = self._fragments.add(key, fragment, counted=alone)
+        if packet is not None:
+            self._decode_packet(packet, source, state, record)
+        elif alone:
             self._set_reason(state, why.FRAGMENT)
         else:
-            self._decode_packet(packet, source, state, record)
+            self._set_reason(state, why.FRAGMENT_OTHER, number)
+
+    @staticmethod
+    def _is_alone(state: Int64Array) -> bool:
+        """Whether nothing else in the frame (A-MSDU) counts it or may still do so."""
+        return not (state[r.COUNTED] or state[r.REASON] or state[r.PENDING] or state[r.ROWS] > state[r.FIRST_ROW])
 
     def _is_uninteresting(self, key: tuple[int, ...], fragment: Fragment) -> bool:
         """Whether the packet is UDP of no tunnel, by the ports in its first fragment."""
@@ -227,6 +235,7 @@ class Decoder:
         """Registers for octets inside a frame: as the frame's, from offset 0 on."""
         inner = state.copy()
         inner[r.NESTED] = 1
+        inner[r.COUNTED] = not self._is_alone(state)
         inner[r.OFFSET] = inner[r.RESUME] = inner[r.REASON] = inner[r.PENDING] = inner[r.QUOTED] = 0
         return inner
 

@@ -76,7 +76,10 @@ class Packet:
             self.protocol = fragment.protocol
         if not fragment.more and self.total < 0:
             self.total = fragment.offset + fragment.length
+            self._trim()
         start, end = fragment.offset, fragment.offset + fragment.length
+        if self.total >= 0:
+            end = min(end, self.total)
         place = bisect_right(self.starts, start)
         if place and self.ends[place - 1] > start:
             start = self.ends[place - 1]
@@ -97,19 +100,19 @@ class Packet:
         self.held += end - start
         self.cost += PIECE_OVERHEAD + len(octets)
 
+    def _trim(self) -> None:
+        """Drop what lies beyond the packet's end, now that it is known."""
+        while self.ends and self.ends[-1] > self.total:
+            if self.starts[-1] < self.total:
+                self.held -= self.ends[-1] - self.total
+                self.ends[-1] = self.total
+                return
+            self.held -= self.ends.pop() - self.starts.pop()
+            self.pieces.pop()
+
     def is_whole(self) -> bool:
         """All octets up to the end of the last fragment are there (or were, and a short capture cut them)."""
-        if self.total < 0 or self.held < self.total:
-            return False
-        return self.held == self.total or self._whole_up_to_total()
-
-    def _whole_up_to_total(self) -> bool:
-        reached = 0
-        for start, end in zip(self.starts, self.ends, strict=True):
-            if start > reached:
-                break
-            reached = end
-        return reached >= self.total
+        return self.held == self.total
 
     def payload(self) -> bytes:
         """The octets from the beginning up to the first one that was not captured."""
@@ -156,8 +159,8 @@ class Fragments:
             self.octets += packet.cost
         return packet
 
-    def add(self, key: Key, fragment: Fragment) -> Packet | None:
-        """Keep a fragment; returns its packet, taken out, if that is now whole."""
+    def add(self, key: Key, fragment: Fragment, *, counted: bool = True) -> Packet | None:
+        """Keep a fragment (and count its frame); returns its packet, taken out, if that is now whole."""
         packet = self.find(key, fragment.time_ns)
         before = packet.cost
         packet.add(fragment)
@@ -167,7 +170,8 @@ class Fragments:
             self.octets -= packet.cost
             self.complete.include(packet.tally)
             return packet
-        packet.tally.add(fragment.frame)
+        if counted:
+            packet.tally.add(fragment.frame)
         while self.octets > self.max_octets and self.packets:
             self._give_up(next(iter(self.packets)))
         return None

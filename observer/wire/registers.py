@@ -47,7 +47,8 @@ CAPACITY: Final = 28  # rows that fit
 HINT: Final = 29  # the reason if scapy cannot help either
 REASON_DETAIL: Final = 30
 PENDING_ENCAP: Final = 31
-STATE_SIZE: Final = 32
+COUNTED: Final = 32  # 1: the frame is counted by another part of it (of a nested buffer)
+STATE_SIZE: Final = 36
 
 STOP_DONE: Final = 0  # all records decoded
 STOP_FRAGMENT: Final = 1
