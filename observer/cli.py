@@ -274,7 +274,7 @@ def _run(arguments: list[str] | None) -> int:
         return int(commands.main(arguments, prog_name="observer", standalone_mode=False) or DONE)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "observer"
-        return _complain(f"{error.format_message()} See: {where} --help")
+        return _complain(f"{error.format_message().rstrip('.')}. Help: {where} --help")
     except click.ClickException as error:
         return _complain(error.format_message())
     except ObserverError as error:

@@ -29,6 +29,8 @@ class Registered(Protocol):
 
     package: ClassVar[str]
     """The package whose modules are searched."""
+    word: ClassVar[str]
+    """What one is called, in messages."""
 
     @property
     def name(self) -> str:
@@ -64,6 +66,7 @@ class Writer:
     """
 
     package: ClassVar[str] = "observer.outputs"
+    word: ClassVar[str] = "format"
     name: str
     doc: str
     filename: Callable[[str], str]
@@ -90,7 +93,7 @@ def collect(kind: type[T]) -> dict[str, T]:
         module = importlib.import_module(f"{kind.package}.{info.name}")
         for value in vars(module).values():
             if isinstance(value, kind) and found.setdefault(value.name, value) is not value:
-                raise OptionError(f"two of {kind.__name__} are called {value.name!r}")
+                raise OptionError(f"two {kind.word}s are called {value.name!r}")
     return found
 
 
@@ -100,6 +103,6 @@ def choose(kind: type[T], names: Sequence[str]) -> list[T]:
     chosen: dict[str, Any] = {}
     for name in names:
         if name not in known:
-            raise OptionError(f"{kind.__name__.lower()} {name!r} is unknown; there are {', '.join(known)}")
+            raise OptionError(f"{kind.word} {name!r} is unknown; there are {', '.join(known)}")
         chosen[name] = known[name]
     return list(chosen.values())

@@ -234,7 +234,8 @@ class Story:
             endpoint(addresses.text(self._one(f"{side}_addr")) if addresses else "?", self._one(f"{side}_port"))
             for side in ENDPOINTS
         ]
-        yield ((f"stream {self._one('stream')}   ", "name"), (f"{ends[0]} -> {ends[1]}", "name"))
+        for line in wrapped([f"stream {self._one('stream')}   {ends[0]}", f"-> {ends[1]}"], width, " " * 10):
+            yield plain(line, "name")
         span = duration(self._one("last_time") - self._start)
         facts = [utc(self._start, 6), self._ending(span), count(self._rows, "segment")]
         facts += [f"{octets(self._one(f'{side}_octets'))} from the {side}" for side in ENDPOINTS]

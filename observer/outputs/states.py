@@ -5,7 +5,7 @@ Never here: the machine itself; it comes as data (the rows of tcp/states.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from observer.outputs.text import PLAIN_WIDTH, Line, plain, state_words, wrapped
@@ -70,14 +70,15 @@ def render_states(
     states: Sequence[str],
     events: Sequence[str],
     *,
-    meanings: Mapping[str, str] | None = None,
     width: int = PLAIN_WIDTH,
 ) -> Iterator[Line]:
     """Lay the table out as lines, a paragraph for each state."""
     told = cells(rows, states, events)
     left = max(len(cell.event) for cell in told)
     right = max(len(cell.to) for cell in told)
-    yield plain("What moves one endpoint from state to state. Anything that is not here changes nothing.", "title")
+    title = "What moves one endpoint from state to state. Anything that is not here changes nothing."
+    for line in wrapped(title.split(), width, ""):
+        yield plain(line, "title")
     state = ""
     for cell in told:
         if cell.state != state:
@@ -86,17 +87,8 @@ def render_states(
             yield plain(state, "name")
         begin = f"  {cell.event:<{left}}  -> {cell.to:<{right}}  "
         words = [*cell.reason.split(), f"({cell.source})"]
-        lines = wrapped([begin + words[0], *words[1:]], width, " " * len(begin))
-        for line in lines:
+        for line in wrapped([begin + words[0], *words[1:]], width, " " * len(begin)):
             yield plain(line)
-    if meanings:
-        yield ()
-        yield plain("Events", "name")
-        for event, meaning in meanings.items():
-            words = meaning.split()
-            begin = f"  {event:<{left}}  "
-            for line in wrapped([begin + words[0], *words[1:]], width, " " * len(begin)):
-                yield plain(line)
 
 
 def markdown_states(rows: Sequence[Row], states: Sequence[str], events: Sequence[str]) -> Iterator[Line]:

@@ -32,21 +32,24 @@ def layout(entries: list[Entry], width: int) -> Iterator[Line]:
     server = max([len("server"), *(len(entry.server) for entry in real)])
     frame = max([len("frame"), *(len(entry.frame) for entry in real)])
     longest = max([20, *(len(entry.words) for entry in real if entry.toward_server is not None)])
-    words = max(longest + 4, min(longest + 8, width - (10 + time + client + frame + server)))
-    head = f"  {'time s':>{time}}  {'client':<{client}}  {'frame':>{frame}}  {'':<{words}}  server"
+    room = width - (time + client + frame + server)
+    gap = "  " if longest + 4 + 10 <= room else " "
+    words = max(25, min(longest + 8, room - 5 * len(gap)))
+    head = gap + gap.join(
+        [f"{'time s':>{time}}", f"{'client':<{client}}", f"{'frame':>{frame}}", " " * words, "server"]
+    )
     yield plain(head, "dim")
     for each in entries:
         entry = each
         if not entry.client:
-            begin, indent = f"  {entry.time:>{time}}  ", " " * (time + 4)
+            begin, indent = f"{gap}{entry.time:>{time}}{gap}", " " * (time + 2 * len(gap))
             for text in wrapped([begin + entry.words.split(" ")[0], *entry.words.split(" ")[1:]], width, indent):
                 yield plain(text, "dim")
             continue
-        if entry.toward_server is None and len(entry.words) > words:
-            entry = entry._replace(words="", notes=[entry.words, *entry.notes])
+        entry = _fitted(entry, words)
         middle = _arrow(entry, words)
-        left = f"  {entry.time:>{time}}  "
-        right = f"  {entry.frame:>{frame}}  {middle:<{words}}  "
+        left = f"{gap}{entry.time:>{time}}{gap}"
+        right = f"{gap}{entry.frame:>{frame}}{gap}{middle:<{words}}{gap}"
         length = len(left) + client + len(right) + server
         style = "" if entry.quiet else "state"
         notes = "; ".join(entry.notes)
@@ -54,9 +57,23 @@ def layout(entries: list[Entry], width: int) -> Iterator[Line]:
         beside = notes and length + 2 + len(notes) <= width
         yield [*line, ("  " + notes, "")] if beside else line
         if notes and not beside:
-            indent = " " * (len(left) + client + frame + 4)
+            indent = " " * (len(left) + client + frame + 2 * len(gap))
             for text in wrapped([indent + notes.split(" ")[0], *notes.split(" ")[1:]], width, indent):
                 yield plain(text, "warning")
+
+
+def _fitted(entry: Entry, width: int) -> Entry:
+    """Move words that do not fit into their column to the notes."""
+    if entry.toward_server is None:
+        return entry if len(entry.words) <= width else entry._replace(words="", notes=[entry.words, *entry.notes])
+    words, rest = entry.words, []
+    while len(words) + 3 > width and " " in words:
+        words, _, last = words.rpartition(" ")
+        rest.insert(0, last)
+    if rest and rest[0].isdigit():  # a number stays with its name
+        words, _, last = words.rpartition(" ")
+        rest.insert(0, last)
+    return entry._replace(words=words, notes=[" ".join(rest), *entry.notes]) if rest else entry
 
 
 def _arrow(entry: Entry, width: int) -> str:

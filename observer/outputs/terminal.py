@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from observer.outputs.summary import Listener, Outcome, Summary
+from observer.outputs.summary import Handshake, Listener, Outcome, Summary
 from observer.outputs.text import (
     PLAIN_WIDTH,
     Line,
@@ -224,11 +224,13 @@ def _listeners(summary: Summary, width: int) -> Iterator[Line]:
     else:
         yield plain("Listeners", "title")
     names = [endpoint(listener.address, listener.port) for listener in summary.listeners]
-    widest = min(max(len(name) for name in names), width - 40)
+    widest = max(len(name) for name in names)
     for name, listener in zip(names, summary.listeners, strict=True):
-        if len(name) > widest:
-            yield plain("  " + name)
-        yield plain(f"  {name if len(name) <= widest else '':<{widest}}   {_traffic(listener)}")
+        begin = f"  {name:<{widest}}"
+        if len(begin) + 3 + len(_traffic(listener)) > width:
+            begin = f"  {name}"
+        for line in wrapped([begin, " " + _traffic(listener)], width, "     ", "  "):
+            yield plain(line)
 
 
 def _traffic(listener: Listener) -> str:
@@ -246,17 +248,28 @@ def _handshakes(summary: Summary, width: int) -> Iterator[Line]:
     title = "Slowest handshakes" if summary.handshakes > len(summary.slowest_handshakes) else "Handshakes"
     median = f"   median {duration(summary.handshake_median_ns or 0)} of {summary.handshakes:,}"
     yield ((title, "title"), (median if summary.handshakes > 1 else "", ""))
-    rows = []
-    for h in summary.slowest_handshakes:
-        repeats = [count(h.syn_count, "SYN")] if h.syn_count > 1 else []
-        repeats += [count(h.synack_count, "SYN-ACK")] if h.synack_count > 1 else []
-        pair = f"{endpoint(h.client_address, h.client_port)} -> {endpoint(h.server_address, h.server_port)}"
-        rows.append((duration(h.handshake_ns), pair, f"tcp.stream eq {h.stream}", ", ".join(repeats)))
-    spans, pairs, filters = (max(len(row[i]) for row in rows) for i in range(3))
-    for span, pair, jump, repeats_told in rows:
-        begin = [f"  {span:>{spans}}  {pair:<{pairs}}"]
-        for line in wrapped([*begin, f"{jump:<{filters}}", repeats_told], width, " " * (spans + 4), "  "):
+    spans = max(len(duration(shake.handshake_ns)) for shake in summary.slowest_handshakes)
+    ends = [
+        (endpoint(shake.client_address, shake.client_port), endpoint(shake.server_address, shake.server_port))
+        for shake in summary.slowest_handshakes
+    ]
+    pairs = max(len(client) + len(server) for client, server in ends) + len(" -> ")
+    filters = max(len(f"tcp.stream eq {shake.stream}") for shake in summary.slowest_handshakes)
+    for shake, (client, server) in zip(summary.slowest_handshakes, ends, strict=True):
+        begin, jump = f"  {duration(shake.handshake_ns):>{spans}}  ", f"tcp.stream eq {shake.stream}"
+        if len(begin) + pairs + 2 + filters <= width:
+            items = [f"{begin}{f'{client} -> {server}':<{pairs}}  {jump:<{filters}}", *_repeats(shake)]
+        else:
+            items = [begin + client, f"-> {server}", " " + jump, *_repeats(shake)]
+        for line in wrapped(items, width, " " * len(begin)):
             yield plain(line.rstrip())
+
+
+def _repeats(shake: Handshake) -> list[str]:
+    """Say what was sent more than once."""
+    numbers = ((shake.syn_count, "SYN"), (shake.synack_count, "SYN-ACK"))
+    words = ", ".join(count(number, name) for number, name in numbers if number > 1)
+    return [" " + words] if words else []
 
 
 def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:

@@ -121,8 +121,9 @@ def endpoint(address: str, port: int) -> str:
 def wrapped(items: Iterable[str], width: int, indent: str = "  ", separator: str = " ") -> list[str]:
     """Break items, never inside one, into lines of at most `width` columns; lines after the first are indented."""
     lines: list[str] = []
+    mark = len(separator.rstrip())  # stands at the end of a broken line
     for item in items:
-        if lines and len(lines[-1]) + len(separator) + len(item) <= width:
+        if lines and len(lines[-1]) + len(separator) + len(item) + mark <= width:
             lines[-1] += separator + item
         elif lines:
             lines[-1] += separator.rstrip()
