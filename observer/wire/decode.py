@@ -19,11 +19,12 @@ from observer.wire.link import link_layer
 from observer.wire.skips import skip_count, skip_frame
 from observer.wire.tcp_header import checksum_bits, tcp_header
 from observer.wire.walk import walk
+from observer.wire.wifi import AGGREGATE_MAX
 
 SCAPY_TRIES: Final = 32
 """Fruitless dissections by scapy of one protocol number, before its frames are only counted."""
-OCTETS_A_ROW: Final = 64
-"""A further segment in the same frame costs more octets than this (A-MSDU, LLC, IP, TCP: 14 + 8 + 20 + 20)."""
+OCTETS_A_ROW: Final = 44
+"""A further segment in the same frame costs more octets than this (A-MSDU, LLC, IP, ports and SEQ: 14 + 3 + 20 + 8)."""
 
 VERIFY_HERE: Final = 1  # `verify`: the kernel sums up
 VERIFY_LATER: Final = 2  # `verify`: the kernel notes place and length in two spare cells, Python sums up
@@ -40,11 +41,11 @@ def decode(
         base = record * s.RECORD_STRIDE
         offset = records[base + s.RECORD_OFFSET]
         captured = records[base + s.RECORD_CAPTURED]
+        # 1. room for as many rows as the frame could give
+        if state[r.ROWS] + 1 + min(captured, AGGREGATE_MAX) // OCTETS_A_ROW > state[r.CAPACITY]:
+            state[r.STOP] = r.STOP_FULL
+            return record
         if state[r.RESUME] == 0:
-            # 1. room for as many rows as the frame could give
-            if state[r.ROWS] + 1 + captured // OCTETS_A_ROW > state[r.CAPACITY]:
-                state[r.STOP] = r.STOP_FULL
-                return record
             # 2. the usual frame
             cell = state[r.ROWS] * s.STRIDE
             place = usual(octets, rows, cell, offset, captured) if records[base + s.RECORD_LINK] == 1 else 0
@@ -209,6 +210,8 @@ def give_up(state: Int64s, reason: int) -> None:
 @kernel
 def put_row(octets: Octets, records: Int64s, rows: Int64s, state: Int64s, base: int, verify: int) -> int:
     """Write the row of the TCP header at OFFSET; returns TO_SEGMENT or a negative reason."""
+    if state[r.ROWS] >= state[r.CAPACITY]:  # never: `decode` makes room
+        return -why.BAD_LINK
     cell = state[r.CELL]
     o = state[r.OFFSET]
     end = state[r.END]

@@ -33,6 +33,7 @@ from observer.wire.registers import (
     u32,
 )
 
+AGGREGATE_MAX: Final = 65536  # octets of an A-MSDU at most; IEEE 802.11 allows 11454
 PRISM_HEADER: Final = 144  # octets of the Prism header
 AVS_MAGIC: Final = 0x80211  # upper 20 bits of the AVS header's first word
 
@@ -101,6 +102,8 @@ def amsdu(octets: Octets, state: Int64s) -> int:
     """One subframe of an A-MSDU: destination, source, length; the next one is kept pending."""
     if lacks(state, 14):
         return short(state, 14, why.CUT_LINK)
+    if state[END] - state[OFFSET] > AGGREGATE_MAX:
+        return -why.BAD_LINK
     o = state[OFFSET]
     size = u16(octets, o + 12)
     following = o + ((14 + size + 3) & ~3)

@@ -126,7 +126,7 @@ def sums_up(decoder: Decoder) -> bool:
 
 def decode_with(engine: str, chunks: Iterable[Any], **options: Any) -> tuple[list[Row], Decoder]:
     """Decode all chunks; the counts must add up after each."""
-    decoder = Decoder(engine_of(engine), Options(**options))
+    decoder = Decoder(engine_of(engine), Options(**{"verify_checksums": True, **options}))
     rows: list[Row] = []
     frames = 0
     for chunk in chunks:
