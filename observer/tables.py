@@ -40,7 +40,7 @@ class FlowTable:
         return self._block[2]
 
     def _cell(self, cell: int) -> Callable[[int, int], Array]:
-        return lambda start, stop: self._rows(start, stop)[:, cell]
+        return lambda start, stop: self._rows(start, stop)[:, cell].copy()  # the tracker uses the memory again
 
     def _source(self) -> Mapping[str, Any]:
         from observer.tcp import columns as c

@@ -213,7 +213,7 @@ def path_of(flows: Int64s, log: Int64s, g: Int64s, x: int) -> int:
     """What the endpoint's history passed through."""
     state = start_of(flows, x)
     path = PATH_FIN if flows[x + E_FLAGS] & F_FIN else 0
-    at = flows[x + E_FIRST]
+    at = flows[x + E_FIRST] & LOW
     while at:
         link = log[(at - 1) * LOG_STRIDE + LOG_LINK]
         event = link & 0xFF
@@ -235,7 +235,7 @@ def path_of(flows: Int64s, log: Int64s, g: Int64s, x: int) -> int:
 @kernel
 def fin_frame(flows: Int64s, log: Int64s, x: int) -> int:
     """Frame of the endpoint's first FIN as logged; 0: none."""
-    at = flows[x + E_FIRST]
+    at = flows[x + E_FIRST] & LOW
     while at:
         link = log[(at - 1) * LOG_STRIDE + LOG_LINK]
         if link & 0xFF == SND_FIN:

@@ -25,7 +25,6 @@ from observer.tcp.layout import (
     E_FIRST,
     E_FLAGS,
     E_LOG,
-    E_SEAL,
     E_STATE,
     E_TAIL,
     F_SEALED,
@@ -53,6 +52,7 @@ from observer.tcp.states import (
     UNKNOWN,
 )
 
+LOW: Final = 0xFFFFFFFF
 LOG_STRIDE: Final = 4
 LOG_TIME: Final = 0
 LOG_FRAME: Final = 1
@@ -95,7 +95,7 @@ def initial(flows: Int64s, x: int) -> int:
 def relink_first(flows: Int64s, log: Int64s, x: int, entry: int) -> int:
     """Let folding start at another entry (+ 1; 0: none), also in the chain of all entries."""
     flows[x + E_LOG] = entry
-    seal = flows[x + E_SEAL]
+    seal = flows[x + E_FIRST] >> 32
     if seal:
         cell = (seal - 1) * LOG_STRIDE + LOG_LINK
         log[cell] = entry << 16 | log[cell] & 0xFFFF
@@ -122,13 +122,13 @@ def append(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, certainty:
     if tail:
         log[(tail - 1) * LOG_STRIDE + LOG_LINK] += (entry + 1) << 16
     else:
-        flows[x + E_FIRST] = entry + 1
+        flows[x + E_FIRST] = flows[x + E_FIRST] & ~LOW | (entry + 1)
     if flows[x + E_LOG] == 0:
         flows[x + E_LOG] = entry + 1
     elif state == CLOSED and event in (SND_SYN, SND_SYNACK):
         # A new opening rests on nothing that came before: folding starts here (and stays short under hostile input).
         flows[x + E_LOG] = entry + 1
-        flows[x + E_SEAL] = tail
+        flows[x + E_FIRST] = tail << 32 | flows[x + E_FIRST] & LOW
         flows[x + E_FLAGS] |= F_SEALED
     flows[x + E_TAIL] = entry + 1
     flows[x + E_STATE] = to
@@ -234,7 +234,7 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
     else:
         relink_first(flows, log, x, behind)
     if not behind:
-        flows[x + E_TAIL] = before if before else flows[x + E_SEAL]
+        flows[x + E_TAIL] = before if before else flows[x + E_FIRST] >> 32
     log[cell + LOG_LINK] = flows[x + E_DEAD] << 16 | RETRACTED << 8 | event
     log[cell + LOG_PROOF] = frame
     flows[x + E_DEAD] = at

@@ -22,6 +22,7 @@ from observer.segments import (
     FRAME,
     HAS_SACK,
     HAS_SACK2,
+    HAS_TIMESTAMPS,
     IP_ID,
     KIND,
     KIND_SEGMENT,
@@ -48,6 +49,8 @@ from observer.tcp.layout import (
     F_UNKNOWN_START,
     FLOW_FLAGS,
     FLOW_INFERRED,
+    FLOW_KEY,
+    FLOW_PORTS,
     FLOW_STRIDE,
     FLOW_SWAPPED,
     G_FLOWS,
@@ -70,6 +73,8 @@ from observer.tcp.layout import (
     S_TIME,
     S_TS,
     SERVER,
+    SLOT_FLOW,
+    SLOT_NUMBER,
     STREAM,
     STREAM_STRIDE,
 )
@@ -109,29 +114,47 @@ def hash_of(g: Int64s, a0: int, a1: int, b0: int, b1: int, ports: int) -> int:
 
 
 @kernel
-def find_stream(streams: Int64s, slots: Int64s, g: Int64s, rows: Int64s, s: int, tag: int) -> int:
-    """Slot of the latest stream between the segment's two ends, or of the free slot where it belongs.
+def find_slot(streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, rows: Int64s, s: int, tag: int) -> int:
+    """Slot of the latest stream between the segment's two ends, or the free slot where it belongs.
 
-    tag: the hash of its ends (`tag_of`).  A slot holds ``tag << 32 | stream + 1``; 0 is free.
+    tag: the hash of its ends (`tag_of`).
     """
-    a0, a1 = pack(rows[s + SRC], rows[s + SRC + 1]), pack(rows[s + SRC + 2], rows[s + SRC + 3])
-    b0, b1 = pack(rows[s + DST], rows[s + DST + 1]), pack(rows[s + DST + 2], rows[s + DST + 3])
     version = rows[s + VERSION] << 32
     ports = version | rows[s + SRC_PORT] << 16 | rows[s + DST_PORT]
     other = version | rows[s + DST_PORT] << 16 | rows[s + SRC_PORT]
+    forth = pack(rows[s + SRC + 3], rows[s + DST + 3])
+    back = pack(rows[s + DST + 3], rows[s + SRC + 3])
     at = tag & g[G_MASK]
     while slots[at]:
-        if slots[at] >> 32 == tag:
-            r = ((slots[at] & MASK) - 1) * STREAM_STRIDE
-            kept = streams[r + S_PORTS]
-            if kept == ports and streams[r + S_SRC + 1] == a1 and streams[r + S_DST + 1] == b1:
-                if streams[r + S_SRC] == a0 and streams[r + S_DST] == b0:
+        kept = slots[at]
+        if kept >> 32 == tag:
+            number = (kept & SLOT_NUMBER) - 1
+            if rows[s + VERSION] == 4:
+                if kept & SLOT_FLOW:
+                    key, both = flows[number * FLOW_STRIDE + FLOW_KEY], flows[number * FLOW_STRIDE + FLOW_PORTS]
+                else:
+                    r = number * STREAM_STRIDE
+                    key, both = pack(streams[r + S_SRC + 1] & MASK, streams[r + S_DST + 1] & MASK), streams[r + S_PORTS]
+                if (key == forth and both == ports) or (key == back and both == other):
                     return at
-            if kept == other and streams[r + S_SRC + 1] == b1 and streams[r + S_DST + 1] == a1:
-                if streams[r + S_SRC] == b0 and streams[r + S_DST] == a0:
+            else:
+                stream = flows[number * FLOW_STRIDE + STREAM] if kept & SLOT_FLOW else number
+                if is_between(streams, stream, rows, s, ports, other):
                     return at
         at = (at + 1) & g[G_MASK]
     return at
+
+
+@kernel
+def is_between(streams: Int64s, stream: int, rows: Int64s, s: int, ports: int, other: int) -> bool:
+    """Whether the stream is between the two ends of an IPv6 segment."""
+    r = stream * STREAM_STRIDE
+    a0, a1 = pack(rows[s + SRC], rows[s + SRC + 1]), pack(rows[s + SRC + 2], rows[s + SRC + 3])
+    b0, b1 = pack(rows[s + DST], rows[s + DST + 1]), pack(rows[s + DST + 2], rows[s + DST + 3])
+    c0, c1, d0, d1 = streams[r + S_SRC], streams[r + S_SRC + 1], streams[r + S_DST], streams[r + S_DST + 1]
+    kept = streams[r + S_PORTS]
+    forth = kept == ports and c0 == a0 and c1 == a1 and d0 == b0 and d1 == b1
+    return forth or (kept == other and c0 == b0 and c1 == b1 and d0 == a0 and d1 == a1)
 
 
 @kernel
@@ -148,7 +171,9 @@ def tag_of(g: Int64s, rows: Int64s, s: int) -> int:
 
 
 @kernel
-def new_stream(streams: Int64s, slots: Int64s, g: Int64s, at: int, rows: Int64s, s: int) -> int:
+def new_stream(
+    streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, at: int, rows: Int64s, s: int, tag: int
+) -> int:
     """Open a stream with this segment, in slot `at` (free, or the incarnation before); returns its number."""
     stream = g[G_STREAMS]
     g[G_STREAMS] = stream + 1
@@ -167,12 +192,12 @@ def new_stream(streams: Int64s, slots: Int64s, g: Int64s, at: int, rows: Int64s,
     streams[r + S_LENGTH] = rows[s + LENGTH] | (rows[s + WIRE_LENGTH] & 0x7FFFFFFF) << 32
     # SACK edges are not kept: on a stream's very first segment they tell nothing
     streams[r + S_OPTIONS] = rows[s + OPTIONS] & ~(HAS_SACK | HAS_SACK2) | rows[s + ENCAPSULATION] << 32
-    streams[r + S_TS] = rows[s + TS_VALUE]
-    streams[r + S_TS + 1] = rows[s + TS_ECHO]
+    streams[r + S_TS] = pack(rows[s + TS_ECHO], rows[s + TS_VALUE]) if rows[s + OPTIONS] & HAS_TIMESTAMPS else 0
     streams[r + S_MSS] = (rows[s + MSS] & 0xFFFF) | (rows[s + SCALE] & 0xFF) << 16
     streams[r + S_FLOW] = 0
-    streams[r + S_PREVIOUS] = slots[at] & MASK
-    tag = slots[at] >> 32 if slots[at] else tag_of(g, rows, s)
+    kept = slots[at]
+    number = kept & SLOT_NUMBER
+    streams[r + S_PREVIOUS] = flows[(number - 1) * FLOW_STRIDE + STREAM] + 1 if kept & SLOT_FLOW else number
     slots[at] = tag << 32 | (stream + 1)
     return stream
 
@@ -197,8 +222,8 @@ def recall(streams: Int64s, stream: int, rows: Int64s, s: int) -> int:
     rows[s + WIRE_LENGTH] = streams[r + S_LENGTH] >> 32
     rows[s + OPTIONS] = streams[r + S_OPTIONS] & MASK
     rows[s + ENCAPSULATION] = streams[r + S_OPTIONS] >> 32
-    rows[s + TS_VALUE] = streams[r + S_TS]
-    rows[s + TS_ECHO] = streams[r + S_TS + 1]
+    rows[s + TS_VALUE] = streams[r + S_TS] & MASK
+    rows[s + TS_ECHO] = streams[r + S_TS] >> 32 & MASK
     rows[s + MSS] = streams[r + S_MSS] & 0xFFFF
     rows[s + SCALE] = streams[r + S_MSS] >> 16 & 0xFF
     return 0
@@ -219,24 +244,34 @@ def role_flags(flags: int, source_port: int, destination_port: int) -> int:
 
 
 @kernel
-def new_flow(streams: Int64s, flows: Int64s, g: Int64s, stream: int) -> int:
-    """Make the flow row of a stream, with both endpoints where its first segment leaves them; returns its first cell."""
+def new_flow(streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, at: int, stream: int) -> int:
+    """Make the flow row of the stream in slot `at`; returns its first cell."""
     number = g[G_FLOWS]
     g[G_FLOWS] = number + 1
     streams[stream * STREAM_STRIDE + S_FLOW] = number + 1
+    slots[at] = slots[at] >> 32 << 32 | SLOT_FLOW | (number + 1)
     flow = number * FLOW_STRIDE
-    blank_flow(streams, flows, flow, stream)
+    begin_flow(streams, flows, flow, stream)
     return flow
 
 
 @kernel
-def blank_flow(streams: Int64s, flows: Int64s, flow: int, stream: int) -> int:
-    """Fill a flow row for a stream of which nothing was analysed yet."""
+def blank_flow(flows: Int64s, flow: int) -> int:
+    """Make a row that was used all zeros again, as new rows are."""
     for i in range(FLOW_STRIDE):
         flows[flow + i] = 0
+    return 0
+
+
+@kernel
+def begin_flow(streams: Int64s, flows: Int64s, flow: int, stream: int) -> int:
+    """Fill a row of zeros for a stream of which nothing was analysed yet."""
     r = stream * STREAM_STRIDE
     flags = streams[r + S_FLAGS] & 0xFFFF
     ports = streams[r + S_PORTS]
+    if ports >> 32 == 4:
+        flows[flow + FLOW_KEY] = pack(streams[r + S_SRC + 1] & MASK, streams[r + S_DST + 1] & MASK)
+    flows[flow + FLOW_PORTS] = ports
     flows[flow + STREAM] = stream
     flows[flow + PREVIOUS] = streams[r + S_PREVIOUS]
     flows[flow + FLOW_FLAGS] = role_flags(flags, ports >> 16 & 0xFFFF, ports & 0xFFFF)
@@ -268,7 +303,7 @@ def stub_opens(streams: Int64s, stream: int, same_sender: int, flags: int, seq: 
 @kernel
 def old_roles_equal(streams: Int64s, flows: Int64s, flow: int, before: int) -> bool:
     """Whether client and server are the same ends in both incarnations' rows."""
-    new, old = flows[flow] * STREAM_STRIDE, flows[before] * STREAM_STRIDE
+    new, old = flows[flow + STREAM] * STREAM_STRIDE, flows[before + STREAM] * STREAM_STRIDE
     same_first = (
         streams[new + S_PORTS] == streams[old + S_PORTS]
         and streams[new + S_SRC + 1] == streams[old + S_SRC + 1]

@@ -13,7 +13,7 @@ from typing import Final
 from observer.kernels import Int64s, entry, kernel
 from observer.tcp.events import EVENT_STRIDE
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
-from observer.tcp.flowtable import blank_flow
+from observer.tcp.flowtable import begin_flow, blank_flow
 from observer.tcp.layout import (
     CLIENT,
     E_DEAD,
@@ -32,6 +32,7 @@ from observer.tcp.states import CLOSED, TIMER, UNKNOWN
 from observer.tcp.timers import run_timers
 from observer.tcp.track import play_first
 
+LOW: Final = 0xFFFFFFFF
 TRANSITION_STRIDE: Final = 7
 T_WHO: Final = 0  # stream << 1 | 1 for the server
 T_TIME: Final = 1
@@ -57,7 +58,8 @@ def flow_of(
     if number:
         return (number - 1) * FLOW_STRIDE
     flow = g[G_FLOWS] * FLOW_STRIDE
-    blank_flow(streams, flows, flow, stream)
+    blank_flow(flows, flow)
+    begin_flow(streams, flows, flow, stream)
     play_first(streams, flows, log, events, g, scratch, stream, flow)
     run_timers(flows, log, g, flow, now)
     return flow
@@ -90,7 +92,7 @@ def start_of(flows: Int64s, x: int) -> int:
 def state_before(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
     """The endpoint's state by its live log just before the entries of a frame."""
     state = start_of(flows, x)
-    at = flows[x + E_FIRST]
+    at = flows[x + E_FIRST] & LOW
     while at and log[(at - 1) * LOG_STRIDE + LOG_FRAME] < frame:
         link = log[(at - 1) * LOG_STRIDE + LOG_LINK]
         state = step(g, state, link & 0xFF)
@@ -102,8 +104,8 @@ def state_before(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> i
 def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: Int64s, row: int) -> int:
     """All rows of one endpoint; returns the next free row."""
     state = start_of(flows, x)
-    latest = log[(flows[x + E_FIRST] - 1) * LOG_STRIDE + LOG_TIME] if flows[x + E_FIRST] else 0
-    at = flows[x + E_FIRST]
+    latest = log[((flows[x + E_FIRST] & LOW) - 1) * LOG_STRIDE + LOG_TIME] if flows[x + E_FIRST] & LOW else 0
+    at = flows[x + E_FIRST] & LOW
     while at:
         cell = (at - 1) * LOG_STRIDE
         after = step(g, state, log[cell + LOG_LINK] & 0xFF)

@@ -16,23 +16,25 @@ from __future__ import annotations
 from typing import Final
 
 # --- the flow ----------------------------------------------------------------------------------------
-STREAM: Final = 0  # the stream's number (its row in `streams`)
-FLOW_FLAGS: Final = 1  # FLOW_... bits | ENCAP_ bits seen << FLOW_ENCAP
-LAST_TIME: Final = 2
-LAST_FRAME: Final = 3
-COMPLETENESS: Final = 4  # Wireshark's tcp.completeness bits
-Z_FLOW: Final = 5  # Zeek's flow-level bits (see zeek.py)
-PREVIOUS: Final = 6  # the incarnation before on the same 4-tuple: stream + 1; 0: none
-FIRST_RTT: Final = 7  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
-SYN_TIME: Final = 8  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
-RTT_CLIENT: Final = 9  # ns, smallest round trip between tap and client; 0: not known
-RTT_SERVER: Final = 10  # ns, smallest round trip between tap and server; 0: not known
-HANDSHAKE: Final = 11  # ns from the first SYN to the segment that first acknowledged the SYN-ACK; 0: not known
+FLOW_KEY: Final = 0  # IPv4: address of the first segment's sender << 32 | the other's, as signed; IPv6: 0
+FLOW_PORTS: Final = 1  # version << 32 | first sender's port << 16 | the other's
+STREAM: Final = 2  # the stream's number (its row in `streams`)
+FLOW_FLAGS: Final = 3  # FLOW_... bits | ENCAP_ bits seen << FLOW_ENCAP
+LAST_TIME: Final = 4
+LAST_FRAME: Final = 5
+COMPLETENESS: Final = 6  # Wireshark's tcp.completeness bits
+Z_FLOW: Final = 7  # Zeek's flow-level bits (see zeek.py)
+PREVIOUS: Final = 8  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+FIRST_RTT: Final = 9  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
+RTT_CLIENT: Final = 10  # ns, smallest round trip between tap and client; 0: not known
+RTT_SERVER: Final = 11  # ns, smallest round trip between tap and server; 0: not known
 Z_HISTORY: Final = 12  # 12..15: Zeek's history, packed (see zeek.py)
 CLIENT: Final = 16  # first cell of the client's block
 BLOCK: Final = 56  # cells per endpoint
 SERVER: Final = CLIENT + BLOCK  # first cell of the server's block
 FLOW_STRIDE: Final = SERVER + BLOCK
+HANDSHAKE: Final = CLIENT + 32  # ns from the first SYN to the segment that first acknowledged the SYN-ACK; 0: not known
+SYN_TIME: Final = SERVER + 32  # ns, latest SYN without ACK (Wireshark's ts_mru_syn); 0: none
 LINE: Final = 8  # cells in a cache line: blocks begin on one, and what plain segments touch stands first
 
 FLOW_ENCAP: Final = 16
@@ -41,21 +43,21 @@ FLOW_INFERRED: Final = 2  # roles are inferred, not seen
 FLOW_FAST_OPEN: Final = 4  # the SYN's data was acknowledged by the SYN-ACK
 FLOW_ORPHAN: Final = 8  # the stream began with a SYN on a 4-tuple whose last incarnation was still alive
 
-# --- an endpoint: what plain segments touch (two cache lines) -------------------------------------------
-E_STATE: Final = 0
-E_FLAGS: Final = 1  # F_... bits and doubts D_...
+# --- an endpoint: what plain segments touch: of the receiver one cache line, of the sender two --------------
+E_FLAGS: Final = 0  # F_... bits and doubts D_...
 # cells of analysis.py (Wireshark's sequence analysis)
-A_FLAGS: Final = 2
-A_NEXT: Final = 3  # next expected sequence number (Wireshark's nextseq)
-A_ACK: Final = 4  # acknowledgment of its last segment (Wireshark's lastack)
-A_WINDOW: Final = 5  # window field of its last segment, not scaled
-A_ACK_TIME: Final = 6  # ns, time of its last segment (lastacktime)
-A_NEXT_TIME: Final = 7  # ns, when A_NEXT last moved (nextseqtime)
-A_STAMP: Final = 8  # what tells its last segment from a retransmission
-A_SEEN: Final = 9  # IP identifications seen lately
-A_SCALE: Final = 10  # window scale: see analysis.py for the coding of "unknown"
-E_PACKETS: Final = 11
-E_OCTETS: Final = 12  # payload as sent
+A_FLAGS: Final = 1
+A_NEXT: Final = 2  # next expected sequence number (Wireshark's nextseq)
+A_ACK: Final = 3  # acknowledgment of its last segment (Wireshark's lastack)
+A_WINDOW: Final = 4  # window field of its last segment, not scaled
+A_SCALE: Final = 5  # window scale: see analysis.py for the coding of "unknown"
+E_PACKETS: Final = 6
+E_OCTETS: Final = 7  # payload as sent
+A_ACK_TIME: Final = 8  # ns, time of its last segment (lastacktime)
+A_NEXT_TIME: Final = 9  # ns, when A_NEXT last moved (nextseqtime)
+A_STAMP: Final = 10  # what tells its last segment from a retransmission
+A_SEEN: Final = 11  # IP identifications seen lately
+E_STATE: Final = 12
 Z_FLAGS: Final = 13  # 13..22: cells of zeek.py, named there
 
 # --- an endpoint: everything else ------------------------------------------------------------------------
@@ -67,8 +69,8 @@ E_UNIQUE: Final = 27  # payload octets not seen before
 E_LOG: Final = 28  # oldest live entry of its event log + 1; 0: none
 E_TAIL: Final = 29  # newest live entry + 1
 E_DEAD: Final = 30  # newest retracted entry + 1
-E_FIRST: Final = 31  # oldest entry of all + 1; E_LOG is later where the endpoint opened again in the same stream
-E_SEAL: Final = 32  # the entry before E_LOG + 1 (see F_SEALED); 0: none
+E_FIRST: Final = 31  # oldest entry of all + 1 | E_LOG's forerunner + 1 << 32 (F_SEALED: it opened again in this stream)
+E_SPARE: Final = 32  # a cell that belongs to the flow: HANDSHAKE in the client's block, SYN_TIME in the server's
 E_ISS: Final = 33  # F_ISS
 E_FIN: Final = 34  # sequence number of its FIN; F_FIN
 E_DATA_TIME: Final = 35  # its last segment that took sequence space
@@ -119,6 +121,8 @@ D_RST: Final = 1 << 24  # ... rcv_rst
 D_END: Final = 1 << 25  # ... an end by timer or ICMP
 DOUBTS: Final = D_SYNACK | D_ACK_OF_SYN | D_FIN | D_ACK_OF_FIN | D_RST | D_END
 F_CALM: Final = 1 << 28  # ESTABLISHED, no doubt open, nothing pending: plain segments need no inference
+F_DATA_NOTED: Final = 1 << 29  # while calm: Zeek's letter for its payload is noted
+F_ACK_NOTED: Final = 1 << 30  # while calm: Zeek's letter for its pure ACKs is noted
 
 # --- inference rules that can be switched off, for ablation (Options.without_rules) ------------------------
 RULE_RETRACT_SYNACK: Final = 1
@@ -171,8 +175,12 @@ TRAIT_FAST_OPEN: Final = 1 << 24
 TRAIT_ECN: Final = 1 << 25  # ECN-setup SYN or SYN-ACK (RFC 3168 6.1.1)
 TRAIT_SYN: Final = 1 << 26  # its SYN or SYN-ACK was captured
 
+# --- a slot of the hash table: tag << 32 | SLOT_FLOW | number + 1; 0: free ----------------------------------
+SLOT_FLOW: Final = 1 << 31  # the number is a flow's; else a stream's that has only its first segment
+SLOT_NUMBER: Final = SLOT_FLOW - 1
+
 # --- the table of streams: key and first segment --------------------------------------------------------
-STREAM_STRIDE: Final = 17
+STREAM_STRIDE: Final = 16
 S_SRC: Final = 0  # 0, 1: address of the first segment's sender, two cells of 64 bits (IPv4: the second)
 S_DST: Final = 2  # 2, 3: receiver's
 S_PORTS: Final = 4  # version << 32 | source port << 16 | destination port
@@ -183,10 +191,10 @@ S_ACK: Final = 8
 S_FLAGS: Final = 9  # flags | window << 16 | TTL << 32 | IP identification << 40
 S_LENGTH: Final = 10  # payload | frame's wire length << 32
 S_OPTIONS: Final = 11  # HAS_ bits | ENCAP_ bits << 32
-S_TS: Final = 12  # 12, 13: timestamp value, echo
-S_MSS: Final = 14  # MSS | window scale << 16
-S_FLOW: Final = 15  # row in `flows` + 1; 0: only this one segment so far
-S_PREVIOUS: Final = 16  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+S_TS: Final = 12  # timestamp echo << 32 | value, as signed
+S_MSS: Final = 13  # MSS | window scale << 16
+S_FLOW: Final = 14  # row in `flows` + 1; 0: only this one segment so far
+S_PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none
 
 # --- array g: counters, settings, the machine --------------------------------------------------------------
 G_STREAMS: Final = 0

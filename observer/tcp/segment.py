@@ -48,6 +48,7 @@ from observer.tcp.evidence import append, retract, retract_end
 from observer.tcp.flowtable import pack
 from observer.tcp.handshake import ack_towards, speaks, syn_sent, syn_towards, synack_sent, synack_towards
 from observer.tcp.layout import (
+    A_NEXT,
     CLIENT,
     D_END,
     D_RST,
@@ -73,7 +74,9 @@ from observer.tcp.layout import (
     E_UNIQUE,
     E_ZERO_TIME,
     F_ACKED,
+    F_ACK_NOTED,
     F_CALM,
+    F_DATA_NOTED,
     F_FIN,
     F_ISLAND,
     F_ISS,
@@ -101,11 +104,14 @@ from observer.tcp.layout import (
     RULE_ICMP,
     RULE_RST_RETRACT,
     SERVER,
+    Z_FLAGS,
 )
 from observer.tcp.resets import reset
 from observer.tcp.sequence import add, diff, ge, gt, le, lt
 from observer.tcp.states import ASSUMED, ESTABLISHED, ICMP, RCV_RST, SND_RST, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from observer.tcp.timers import round_trip, run_timers, stateless_server
+
+from observer.tcp.zeek_cells import QUICK, SEEN_ACK, SEEN_DATA, Z_LAST
 
 LOW: Final = 0xFFFFFFFF
 CALM_MASK: Final = DOUBTS | F_FIN | F_RST | F_ISLAND | F_ZERO_WINDOW  # any of these wants the whole inference
@@ -226,13 +232,26 @@ def calm(flows: Int64s, flow: int) -> int:
         and flows[client + E_RETX_COUNT] + flows[server + E_RETX_COUNT] == 0
         and flows[flow + RTT_CLIENT] != 0
         and flows[flow + RTT_SERVER] != 0
+        and flows[client + Z_FLAGS] & flows[server + Z_FLAGS] & QUICK != 0
+        and flows[client + Z_LAST] == flows[client + A_NEXT]
+        and flows[server + Z_LAST] == flows[server + A_NEXT]
     )
+    settle(flows, client, quiet)
+    settle(flows, server, quiet)
+    return 0
+
+
+@kernel
+def settle(flows: Int64s, x: int, quiet: int) -> int:
+    """Write F_CALM and what goes with it."""
+    flags = flows[x + E_FLAGS] & ~(F_CALM | F_DATA_NOTED | F_ACK_NOTED)
     if quiet:
-        flows[client + E_FLAGS] |= F_CALM
-        flows[server + E_FLAGS] |= F_CALM
-    else:
-        flows[client + E_FLAGS] &= ~F_CALM
-        flows[server + E_FLAGS] &= ~F_CALM
+        flags |= F_CALM
+        if flows[x + Z_FLAGS] & SEEN_DATA:
+            flags |= F_DATA_NOTED
+        if flows[x + Z_FLAGS] & SEEN_ACK:
+            flags |= F_ACK_NOTED
+    flows[x + E_FLAGS] = flags
     return 0
 
 

@@ -10,30 +10,36 @@ from typing import Final
 from observer.kernels import Int64s, entry, kernel, prefetch
 from observer.segments import (
     ACK_FLAG,
+    BAD_CHECKSUM,
     CUT_HEADER,
+    DST,
     DST_PORT,
     ENCAPSULATION,
+    FIN,
     FLAGS,
     FRAME,
     KIND,
     KIND_QUOTED,
     LENGTH,
     OPTIONS,
+    RST,
     SEQ,
     SRC,
     SRC_PORT,
     STRIDE,
     SYN,
     TIME,
+    VERSION,
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.evidence import append
-from observer.tcp.flowtable import find_stream, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens, tag_of
+from observer.tcp.flowtable import find_slot, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens, tag_of
 from observer.tcp.layout import (
     A_ACK,
     A_NEXT,
     A_NEXT_TIME,
+    BLOCK,
     CLIENT,
     COMPLETENESS,
     E_ACKED,
@@ -46,9 +52,13 @@ from observer.tcp.layout import (
     E_SND_MAX,
     E_STATE,
     E_UNIQUE,
+    F_ACK_NOTED,
     F_CALM,
+    F_DATA_NOTED,
     FLOW_ENCAP,
     FLOW_FLAGS,
+    FLOW_KEY,
+    FLOW_PORTS,
     FLOW_STRIDE,
     FLOW_SWAPPED,
     G_DUPLICATE_NS,
@@ -68,15 +78,19 @@ from observer.tcp.layout import (
     S_PORTS,
     S_SRC,
     SERVER,
+    SLOT_FLOW,
+    SLOT_NUMBER,
+    STREAM,
     STREAM_STRIDE,
 )
 from observer.tcp.segment import infer, quoted
 from observer.tcp.sequence import diff, gt
 from observer.tcp.states import REPLACED, SENT, TIME_WAIT
 from observer.tcp.timers import run_timers
-from observer.tcp.zeek import zeek_is_plain, zeek_segment
+from observer.tcp.zeek import zeek_segment
+from observer.tcp.zeek_cells import Z_LAST
 
-MASK: Final = 0xFFFFFFFF
+LINES: Final = BLOCK // LINE
 AHEAD: Final = 16  # segments whose memory is asked for together
 
 
@@ -110,24 +124,22 @@ def fetch_ahead(
         marks[i * MARK_STRIDE] = tag
         prefetch(slots, tag & g[G_MASK])
     for i in range(start, stop):
-        known = slots[marks[i * MARK_STRIDE] & g[G_MASK]] & MASK
-        marks[i * MARK_STRIDE + 1] = known
-        prefetch(streams, (known - 1) * STREAM_STRIDE)
-        prefetch(streams, (known - 1) * STREAM_STRIDE + S_FLOW)
-    for i in range(start, stop):
-        known = marks[i * MARK_STRIDE + 1]
-        if known:
-            number = streams[(known - 1) * STREAM_STRIDE + S_FLOW]
-            if number:
-                flow = (number - 1) * FLOW_STRIDE
-                prefetch(flows, flow)
-                prefetch(flows, flow + LINE)
-                prefetch(flows, flow + CLIENT)
-                prefetch(flows, flow + CLIENT + LINE)
-                prefetch(flows, flow + CLIENT + 2 * LINE)
-                prefetch(flows, flow + SERVER)
-                prefetch(flows, flow + SERVER + LINE)
-                prefetch(flows, flow + SERVER + 2 * LINE)
+        kept = slots[marks[i * MARK_STRIDE] & g[G_MASK]]
+        number = (kept & SLOT_NUMBER) - 1
+        if kept & SLOT_FLOW:
+            flow = number * FLOW_STRIDE
+            prefetch(flows, flow)
+            prefetch(flows, flow + CLIENT)
+            prefetch(flows, flow + CLIENT + LINE)
+            prefetch(flows, flow + SERVER)
+            prefetch(flows, flow + SERVER + LINE)
+            if rows[i * STRIDE + FLAGS] & (SYN | FIN | RST):
+                for line in range(2, LINES):
+                    prefetch(flows, flow + CLIENT + line * LINE)
+                    prefetch(flows, flow + SERVER + line * LINE)
+        elif kept:
+            prefetch(streams, number * STREAM_STRIDE)
+            prefetch(streams, number * STREAM_STRIDE + LINE)
     return 0
 
 
@@ -138,32 +150,36 @@ def segment(
 ) -> int:  # fmt: skip
     """One segment: its stream, then the short way of a plain segment or the long one."""
     s = i * STRIDE
-    at = find_stream(streams, slots, g, rows, s, marks[i * MARK_STRIDE])
+    tag = marks[i * MARK_STRIDE]
+    at = find_slot(streams, slots, flows, g, rows, s, tag)
     if rows[s + KIND] == KIND_QUOTED:
         marks[i * MARK_STRIDE + M_MARKS] = 0
-        marks[i * MARK_STRIDE + M_STREAM] = quotation(
-            rows, streams, slots, flows, log, events, g, scratch, at, s
-        )
+        marks[i * MARK_STRIDE + M_STREAM] = quotation(rows, streams, slots, flows, log, events, g, scratch, at, s)
         return 0
     g[G_SEGMENTS] += 1
     if rows[s + TIME] > g[G_NOW]:
         g[G_NOW] = rows[s + TIME]
-    known = slots[at] & MASK
-    if known == 0:
-        stream = new_stream(streams, slots, g, at, rows, s)
+    kept = slots[at]
+    if kept == 0:
+        stream = new_stream(streams, slots, flows, g, at, rows, s, tag)
         marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | first_side(rows, s)
         marks[i * MARK_STRIDE + M_MARKS] = 0
         return 0
-    stream = known - 1
-    same = same_sender(streams, stream, rows, s)
-    number = streams[stream * STREAM_STRIDE + S_FLOW]
-    if number:
-        flow = (number - 1) * FLOW_STRIDE
+    number = (kept & SLOT_NUMBER) - 1
+    if kept & SLOT_FLOW:
+        flow = number * FLOW_STRIDE
+        stream = flows[flow + STREAM]
+        same = same_sender(streams, flows, flow, rows, s)
         # the first sender is the client unless the row is swapped
         from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
         x = flow + (SERVER if from_server else CLIENT)
         y = flow + (CLIENT if from_server else SERVER)
-        if flows[x + E_FLAGS] & F_CALM and is_plain(flows, x, y, rows, s) and zeek_is_plain(flows, x, y, rows, s):
+        calm = F_CALM | (F_DATA_NOTED if rows[s + LENGTH] else F_ACK_NOTED)
+        if (
+            flows[x + E_FLAGS] & calm == calm
+            and rows[s + OPTIONS] & (BAD_CHECKSUM | CUT_HEADER) == 0
+            and is_plain(flows, x, y, rows, s)
+        ):
             plain(flows, x, rows, s)
             count_segment(flows, flow, x, rows, s)
             marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
@@ -171,17 +187,19 @@ def segment(
             return 0
         opens = opens_stream(flows, x, rows[s + FLAGS], rows[s + SEQ])
     else:
+        stream = number
+        same = first_sender(streams, stream, rows, s)
         opens = stub_opens(streams, stream, same, rows[s + FLAGS], rows[s + SEQ])
         flow, from_server = 0, 0
     if opens:
-        fresh = new_stream(streams, slots, g, at, rows, s)
+        fresh = new_stream(streams, slots, flows, g, at, rows, s, tag)
         marks[i * MARK_STRIDE + M_STREAM] = fresh << 1
         marks[i * MARK_STRIDE + M_MARKS] = 0
-        if number:
+        if kept & SLOT_FLOW:
             replace_opener(flows, log, events, g, flow, from_server, rows, s)
         return 0
-    if not number:
-        flow = promote(streams, flows, log, events, g, scratch, stream)
+    if not kept & SLOT_FLOW:
+        flow = promote(streams, slots, flows, log, events, g, scratch, at, stream)
         from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
     marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
     marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
@@ -195,7 +213,17 @@ def first_side(rows: Int64s, s: int) -> int:
 
 
 @kernel
-def same_sender(streams: Int64s, stream: int, rows: Int64s, s: int) -> int:
+def same_sender(streams: Int64s, flows: Int64s, flow: int, rows: Int64s, s: int) -> int:
+    """1 if the segment comes from the sender of the flow's first segment."""
+    if rows[s + VERSION] != 4:
+        return first_sender(streams, flows[flow + STREAM], rows, s)
+    if flows[flow + FLOW_PORTS] >> 16 & 0xFFFF != rows[s + SRC_PORT]:
+        return 0
+    return 1 if flows[flow + FLOW_KEY] == pack(rows[s + SRC + 3], rows[s + DST + 3]) else 0
+
+
+@kernel
+def first_sender(streams: Int64s, stream: int, rows: Int64s, s: int) -> int:
     """1 if the segment comes from the sender of the stream's first segment."""
     r = stream * STREAM_STRIDE
     if streams[r + S_PORTS] >> 16 & 0xFFFF != rows[s + SRC_PORT]:
@@ -218,10 +246,11 @@ def count_segment(flows: Int64s, flow: int, x: int, rows: Int64s, s: int) -> int
 
 @kernel
 def promote(
-    streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, stream: int
-) -> int:
+    streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s,
+    at: int, stream: int,
+) -> int:  # fmt: skip
     """A stream's second segment came: make its flow row and play its first segment; returns the flow's first cell."""
-    flow = new_flow(streams, flows, g, stream)
+    flow = new_flow(streams, slots, flows, g, at, stream)
     play_first(streams, flows, log, events, g, scratch, stream, flow)
     return flow
 
@@ -279,6 +308,7 @@ def wake(flows: Int64s, flow: int, x: int) -> int:
         flows[x + E_CONTIGUOUS] = flows[x + A_NEXT]
         flows[x + E_DATA_TIME] = flows[x + A_NEXT_TIME]
         flows[x + E_DATA_FRAME] = flows[flow + LAST_FRAME]
+        flows[x + Z_LAST] = flows[x + A_NEXT]
     if gt(flows[x + A_ACK], flows[x + E_ACKED]):
         flows[x + E_ACKED] = flows[x + A_ACK]
     return 0
@@ -324,17 +354,17 @@ def quotation(
 ) -> int:  # fmt: skip
     """A TCP header inside an ICMP error: an event of its flow, never a segment."""
     g[G_QUOTED] += 1
-    known = slots[at] & MASK
-    if known == 0:
+    kept = slots[at]
+    if kept == 0:
         g[G_QUOTED_LOST] += 1
         return -1
-    stream = known - 1
-    number = streams[stream * STREAM_STRIDE + S_FLOW]
-    if number:
-        flow = (number - 1) * FLOW_STRIDE
+    number = (kept & SLOT_NUMBER) - 1
+    if kept & SLOT_FLOW:
+        flow = number * FLOW_STRIDE
     else:
-        flow = promote(streams, flows, log, events, g, scratch, stream)
-    from_server = (1 - same_sender(streams, stream, rows, s)) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+        flow = promote(streams, slots, flows, log, events, g, scratch, at, number)
+    stream = flows[flow + STREAM]
+    from_server = (1 - same_sender(streams, flows, flow, rows, s)) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
     quoted(flows, log, events, g, flow, flow + (SERVER if from_server else CLIENT), rows, s)
     return stream << 1 | from_server
 

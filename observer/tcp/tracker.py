@@ -147,6 +147,7 @@ class Tracker:
         self._engine = engine
         self._bound: Bound | None = None
         self._rows: Array | None = None
+        self._row_space: Array = numpy.empty(0, numpy.int64)
         self._over: tuple[Callable[..., int], Array, Bound] | None = None
 
     def _settle(self, options: Options) -> None:
@@ -232,10 +233,15 @@ class Tracker:
         return self._over[2](first, stop, self.now)
 
     def flow_rows(self, first: int, stop: int) -> Array:
-        """Everything about the streams first .. stop - 1: shape (stop - first, columns.ROW), cells columns.O_...."""
-        out = numpy.empty((stop - first) * ROW, numpy.int64)
-        self._over_streams(flow_rows, out, first, stop)
-        return out.reshape(-1, ROW)
+        """Everything about the streams first .. stop - 1: shape (stop - first, columns.ROW), cells columns.O_....
+
+        The memory is used again by the next call.
+        """
+        cells = (stop - first) * ROW
+        if len(self._row_space) < cells:
+            self._row_space = numpy.empty(cells, numpy.int64)
+        self._over_streams(flow_rows, self._row_space, first, stop)
+        return self._row_space[:cells].reshape(-1, ROW)
 
     def transitions(self, first: int = 0, stop: int | None = None) -> Array:
         """Transitions of the streams first .. stop - 1: shape (rows, fold.TRANSITION_STRIDE), cells fold.T_....
@@ -262,7 +268,7 @@ class Tracker:
         flow, log, count = (number - 1) * FLOW_STRIDE, self.log.cells, 0
         for block in (CLIENT, SERVER):
             for chain in (E_FIRST, E_DEAD):
-                at = int(self.flows.cells[flow + block + chain])
+                at = int(self.flows.cells[flow + block + chain]) & 0xFFFFFFFF
                 while at:
                     count += 1
                     at = int(log[(at - 1) * LOG_STRIDE + LOG_LINK]) >> 16
