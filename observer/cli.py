@@ -271,7 +271,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        return int(commands.main(arguments, prog_name="observer", standalone_mode=False) or DONE)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        # not commands.main: it would turn a closed pipe into exit status 1
+        with commands.make_context("observer", given) as context:
+            return int(commands.invoke(context) or DONE)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "observer"
         return _complain(f"{error.format_message().rstrip('.')}. Help: {where} --help")

@@ -46,10 +46,12 @@ def layout(entries: list[Entry], width: int) -> Iterator[Line]:
             for text in wrapped([begin + entry.words.split(" ")[0], *entry.words.split(" ")[1:]], width, indent):
                 yield plain(text, "dim")
             continue
-        entry = _fitted(entry, words)
+        entry = _fitted(entry, words if entry.frame else frame + len(gap) + words)
         middle = _arrow(entry, words)
         left = f"{gap}{entry.time:>{time}}{gap}"
         right = f"{gap}{entry.frame:>{frame}}{gap}{middle:<{words}}{gap}"
+        if not entry.frame:  # a timer: its words may begin where frame numbers stand
+            right = f"{gap}{entry.words:<{frame + len(gap) + words}}{gap}"
         length = len(left) + client + len(right) + server
         style = "" if entry.quiet else "state"
         notes = "; ".join(entry.notes)
@@ -66,7 +68,8 @@ def _fitted(entry: Entry, width: int) -> Entry:
     """Move words that do not fit into their column to the notes."""
     if entry.toward_server is None:
         return entry if len(entry.words) <= width else entry._replace(words="", notes=[entry.words, *entry.notes])
-    words, rest = entry.words, []
+    words = entry.words
+    rest: list[str] = []
     while len(words) + 3 > width and " " in words:
         words, _, last = words.rpartition(" ")
         rest.insert(0, last)

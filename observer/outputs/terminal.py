@@ -18,6 +18,7 @@ from observer.outputs.text import (
     duration,
     endpoint,
     octets,
+    percent,
     plain,
     state_words,
     utc,
@@ -52,7 +53,7 @@ def render_summary(summary: Summary, *, width: int = PLAIN_WIDTH, command: Seque
     if summary.connections:
         yield from _caveats(summary, width)
         # findings stand here
-        yield from _outcomes(summary)
+        yield from _outcomes(summary, width)
         yield from _listeners(summary, width)
         yield from _handshakes(summary, width)
         yield from _next(summary, command)
@@ -181,7 +182,7 @@ def _share(part: int, whole: int) -> str:
     return "the connection" if whole == 1 else f"all {count(whole, 'connection')}"
 
 
-def _outcomes(summary: Summary) -> Iterator[Line]:
+def _outcomes(summary: Summary, width: int) -> Iterator[Line]:
     yield BLANK
     shown = summary.outcomes[:OUTCOMES] if len(summary.outcomes) > OUTCOMES + 1 else summary.outcomes
     figures = max(len(f"{summary.connections:,}"), len("Connections"))
@@ -202,12 +203,12 @@ def _outcomes(summary: Summary) -> Iterator[Line]:
         yield plain(f"{number:>{figures}}   in {len(rest)} other combinations")
     if any(outcome.client_assumed or outcome.server_assumed for outcome in shown):
         yield plain(f"{'':{figures}}   ? assumed: nothing captured shows that it got that far", "dim")
-    traffic = f"{octets(summary.client_octets)} from clients, {octets(summary.server_octets)} from servers"
-    share = 100 * summary.retransmitted / max(1, summary.packets)
-    again = (
-        f", {count(summary.retransmitted, 'segment')} retransmitted ({share:.2g} %)" if summary.retransmitted else ""
-    )
-    yield plain(f"  {traffic}{again}")
+    facts = [f"  {octets(summary.client_octets)} from clients", f"{octets(summary.server_octets)} from servers"]
+    if summary.retransmitted:
+        share = percent(summary.retransmitted, summary.packets)
+        facts.append(f"{count(summary.retransmitted, 'segment')} retransmitted ({share})")
+    for line in wrapped(facts, width, separator=", "):
+        yield plain(line)
 
 
 def _states(outcome: Outcome) -> tuple[str, str]:

@@ -74,6 +74,20 @@ def octets(number: int) -> str:
     return f"{number} B" if not prefix else f"{value:.3g} {prefix}B"
 
 
+def percent(part: int, whole: int) -> str:
+    """Return a share with as many digits as say something.
+
+    Examples
+    --------
+    >>> percent(1, 3), percent(2, 300), percent(1, 10**6), percent(0, 0)
+    ('33 %', '0.7 %', '<0.1 %', '0 %')
+    """
+    share = 100 * part / whole if whole else 0.0
+    if 0 < share < 0.1:
+        return "<0.1 %"
+    return f"{share:.1f} %" if 0 < share < 9.95 else f"{share:.0f} %"
+
+
 def duration(nanoseconds: int) -> str:
     """Return a span of time in the unit in which people say it.
 
