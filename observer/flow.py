@@ -59,10 +59,7 @@ def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, 
                 "the packets of a pipe are gone when it has been read: "
                 "save it to a file, or name the streams beforehand with read(..., keep={...})"
             )
-        from observer.observe import read
-
-        again = read(observation.sources, options=observation.options, keep=set(streams))
-        observation.kept = again.kept
+        observation.read_again(streams)
     kept = observation.kept
     if kept is None:
         raise ObserverError("no streams were asked for")

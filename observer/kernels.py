@@ -213,7 +213,7 @@ def compile_entries(*, checked: bool = False) -> bytes:
     """Object code of all entries, each under `symbol_of` its name."""
     from observer import translate
 
-    translator = translate.Translator(kinds_of, checked=checked)
+    translator = translate.Translator(kinds_of, prefetch=prefetch, checked=checked)
     for name, function in ENTRIES.items():
         translator.export(function, symbol_of(name))
     return translate.object_code(translator.finish())

@@ -271,6 +271,10 @@ class Observation:
 
         return schema.from_columns("packets", packet_columns(self, streams))
 
+    def read_again(self, streams: Collection[int]) -> None:
+        """Read the capture a second time and keep the packets of these streams."""
+        self.kept = read(self.sources, options=self.options, keep=set(streams)).kept
+
     def flow(self, stream: int) -> Flow:
         """One connection: its packets, transitions and events."""
         from observer.flow import Flow

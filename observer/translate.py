@@ -27,8 +27,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from observer.kernels import prefetch
-
 I64 = ir.IntType(64)
 I8 = ir.IntType(8)
 BIT = ir.IntType(1)
@@ -57,12 +55,21 @@ class Translator:
     ----------
     kinds
         Gives for a kernel function the kind of each parameter: ``"octets"``, ``"int64s"`` or ``"int"``.
+    prefetch
+        The function whose calls become the processor's prefetch instruction.
     checked
         Check every index: one out of range is counted in the global ``out_of_range`` and reads or writes a
         cell of its own instead.
     """
 
-    def __init__(self, kinds: Callable[[Callable[..., Any]], list[str]], *, checked: bool = False) -> None:
+    def __init__(
+        self,
+        kinds: Callable[[Callable[..., Any]], list[str]],
+        *,
+        prefetch: Callable[..., Any] | None = None,
+        checked: bool = False,
+    ) -> None:
+        self.prefetch = prefetch
         self.module = ir.Module(name="observer")
         self.kinds = kinds
         self.checked = checked
@@ -490,7 +497,7 @@ class FunctionTranslator:
         if node.keywords:
             raise self.fail(node, "keyword arguments")
         known = self.resolve(node.func)
-        if known is prefetch:
+        if known is not None and known is self.whole.prefetch:
             return self.fetch_ahead(node)
         if known is None and isinstance(node.func, ast.Name):
             return self.builtin(node, node.func.id)
