@@ -215,8 +215,11 @@ class Source:
                 self.readinto = self._many
             head = b""
         self.head = head + self._first(HEAD_OCTETS - len(head))
-        if self._damage is not None:
+        if self._met_damage():
             self.readinto = self._raise
+
+    def _met_damage(self) -> bool:
+        return self._damage is not None
 
     def _first(self, size: int) -> bytes:
         """So many octets, less at the end or before a damage, which is raised by the next read."""
