@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from observer.schema import Addresses, Coded, Columns
+from observer.wire.reasons import REASONS
 
 if TYPE_CHECKING:
     from observer.observe import Observation
@@ -215,16 +216,25 @@ def _icmp_text(row: Array) -> str:
     return f"type {kind} code {code} from {reporter}"
 
 
+REASON_DOCS: Final = {reason.name: reason.doc for reason in REASONS.values()}
+UNDECODED: Final = frozenset({
+    "cut_link", "bad_link", "cut_encapsulation", "bad_encapsulation", "cut_ip", "bad_ip", "cut_tcp", "bad_tcp",
+    "fragment_incomplete", "too_deep", "unknown_link",
+})  # fmt: skip
+"""Reasons for which a frame that may hold TCP could not be decoded: damage, not other traffic."""
+
+
 def skipped_columns(observation: Observation) -> Columns:
     """The table of what was not decoded: frames by reason, then every damage of a file."""
     names, reasons, explanations, damage, frames, octets, first, last, offsets = ([] for _ in range(9))  # type: ignore[var-annotated]
     for entry in observation.skipped_reasons:
         names.append(None)
         reasons.append(entry.reason)
-        explanations.append(entry.explanation)
-        damage.append(int(entry.damage))
-        frames.append(entry.frames)
-        octets.append(entry.octets)
+        doc = REASON_DOCS[entry.reason]
+        explanations.append(f"{doc.rstrip('.')}: {entry.detail}." if entry.detail else doc)
+        damage.append(int(entry.reason in UNDECODED))
+        frames.append(entry.count)
+        octets.append(-1)
         first.append(entry.first_frame)
         last.append(entry.last_frame)
         offsets.append(-1)
@@ -234,7 +244,7 @@ def skipped_columns(observation: Observation) -> Columns:
         explanations.append(hurt.message)
         damage.append(1)
         frames.append(0)
-        octets.append(0)
+        octets.append(-1)
         first.append(hurt.frame)
         last.append(hurt.frame)
         offsets.append(hurt.offset)

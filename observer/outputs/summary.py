@@ -99,7 +99,7 @@ class Skip(typing.NamedTuple):
     reason: str
     explanation: str
     frames: int
-    octets: int
+    octets: int | None
     damage: bool
 
 
@@ -260,10 +260,12 @@ def _skips(skipped: Columns) -> list[Skip]:
         reasons, explanations, *(numpy.asarray(skipped[name]).tolist() for name in ("damage", "frames", "octets")),
         strict=True,
     )  # fmt: skip
-    found: dict[str, Skip] = {}
+    found: dict[tuple[str, str], Skip] = {}
     for reason, explanation, damage, frames, octets in rows:
-        old = found.get(reason, Skip(reason, explanation, 0, 0, bool(damage)))
-        found[reason] = old._replace(frames=old.frames + frames, octets=old.octets + octets)
+        key = (reason, explanation)
+        old = found.get(key, Skip(reason, explanation, 0, 0, bool(damage)))
+        total = None if octets < 0 or old.octets is None else old.octets + octets
+        found[key] = old._replace(frames=old.frames + frames, octets=total)
     return sorted(found.values(), key=lambda skip: (not skip.damage, -skip.frames, skip.reason))
 
 

@@ -165,7 +165,7 @@ SKIPPED: Final = Table(
         label_column("explanation", "The reason as a sentence"),
         bool_column("damage", "Whether something that should have been decoded could not be (ARP or UDP is no damage)"),
         int_column("frames", "int64", "Frames skipped for this reason; 0: damage between frames", "frames"),
-        int_column("octets", "int64", "Their length on the wire", "octets"),
+        int_column("octets", "Int64", "Their length on the wire; null: not counted", "octets"),
         int_column("first_frame", "Int64", "The first of them", "", _SHARK),
         int_column("last_frame", "Int64", "The last of them", "", _SHARK),
         int_column("offset", "Int64", "Where in the file the damage begins", "octets"),
