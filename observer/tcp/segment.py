@@ -235,6 +235,11 @@ def calm(flows: Int64s, flow: int) -> int:
         and flows[client + Z_FLAGS] & flows[server + Z_FLAGS] & QUICK != 0
         and flows[client + Z_LAST] == flows[client + A_NEXT]
         and flows[server + Z_LAST] == flows[server + A_NEXT]
+        # what `wake` brings up to date must be so now: no hole, no probe's octet that the analysis does not count
+        and flows[client + E_SND_MAX] == flows[client + A_NEXT]
+        and flows[server + E_SND_MAX] == flows[server + A_NEXT]
+        and flows[client + E_CONTIGUOUS] == flows[client + A_NEXT]
+        and flows[server + E_CONTIGUOUS] == flows[server + A_NEXT]
     )
     settle(flows, client, quiet)
     settle(flows, server, quiet)

@@ -365,6 +365,9 @@ def quotation(
         flow = promote(streams, slots, flows, log, events, g, scratch, at, number)
     stream = flows[flow + STREAM]
     from_server = (1 - same_sender(streams, flows, flow, rows, s)) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
+    if flows[flow + CLIENT + E_FLAGS] & F_CALM:
+        wake(flows, flow, flow + CLIENT)
+        wake(flows, flow, flow + SERVER)
     quoted(flows, log, events, g, flow, flow + (SERVER if from_server else CLIENT), rows, s)
     return stream << 1 | from_server
 
