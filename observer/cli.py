@@ -43,6 +43,18 @@ def commands() -> None:
     """
 
 
+class Formats(click.ParamType):
+    """Names of file formats with commas between; which there are is asked only when help is printed."""
+
+    name = "formats"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Name the formats that there are."""
+        from observer.registry import Writer, collect
+
+        return ",".join(collect(Writer))
+
+
 def stack_options(function: Any) -> Any:
     """Add the options that choose timers."""
     stacks = click.Choice(["linux", "windows", "bsd", "rfc"])
@@ -77,9 +89,7 @@ def stack_options(function: Any) -> Any:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the tables into this folder."
 )
-@click.option(
-    "--format", "formats", metavar="LIST", help="csv, parquet, jsonl, zeek; several with commas.  [default: csv]"
-)
+@click.option("--format", "formats", type=Formats(), help="One or several of these formats.  [default: csv]")
 @click.option(
     "--table", "tables", metavar="LIST", help=f"Tables to write.  [default: {','.join(WRITTEN)}]; also packets."
 )

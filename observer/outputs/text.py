@@ -93,8 +93,8 @@ def duration(nanoseconds: int) -> str:
 
     Examples
     --------
-    >>> duration(21_600_000), duration(12_200_000_000), duration(3_725_000_000_000), duration(0)
-    ('21.6 ms', '12.2 s', '1 h 2 min', '0 s')
+    >>> duration(21_600_000), duration(12_200_000_000), duration(7_500_000_000_000), duration(0)
+    ('21.6 ms', '12.2 s', '2 h 5 min', '0 s')
     """
     if nanoseconds < 0:
         return "-" + duration(-nanoseconds)
