@@ -317,10 +317,10 @@ def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: i
     out[o + O_TAP_GRADE] = -1
     if c_trip <= 0 or s_trip <= 0:
         return 0
-    if c_trip * NEARER <= s_trip:
+    if c_trip <= s_trip // NEARER:  # not c_trip * NEARER: clocks may jump by centuries
         out[o + O_TAP] = TAP_CLIENT
         out[o + O_TAP_GRADE] = PROBABLE if c_near and not s_near else SUSPECTED
-    elif s_trip * NEARER <= c_trip:
+    elif s_trip <= c_trip // NEARER:
         out[o + O_TAP] = TAP_SERVER
         out[o + O_TAP_GRADE] = PROBABLE if s_near and not c_near else SUSPECTED
     elif not c_near and not s_near and flows[client + E_COUNTS_3] >> 32 and flows[server + E_COUNTS_3] >> 32:
