@@ -76,7 +76,7 @@ class FlowTable:
             "tap": cell(c.O_TAP),
             "tap_grade": cell(c.O_TAP_GRADE),
             "completeness": cell(c.O_COMPLETENESS),
-            "conn_state": cell(c.O_CONN_STATE),
+            "conn_state": lambda start, stop: rows(start, stop)[:, c.O_CONN_STATE] - 1,  # CONN_STATES counts from 1
             "history": self._histories,
             "previous_stream": cell(c.O_PREVIOUS),
             "encapsulation": cell(c.O_ENCAPSULATION),
