@@ -3,8 +3,9 @@
 Each endpoint has a chain of live entries in the order in which things happened to it, and a chain of
 retracted ones, kept for the record.  The endpoint's state is always the fold of the state machine over the
 live chain.  An entry is four int64 cells: time (ns), frame, proof frame, and a link
-``(next entry + 1) << 16 | certainty << 8 | event``.  Only events that change the state are logged, so the
-live chain is as short as the machine is deep.
+``(next entry + 1) << 16 | certainty << 8 | event``; a retracted one has the state that it was believed to have led
+from in the upper half of the event's octet, so that telling the record needs no search.  Only events that change the
+state are logged, so the live chain is as short as the machine is deep.
 
 Never decides what happened: the rules do (handshake.py, closing.py, resets.py, timers.py).
 """
@@ -21,6 +22,7 @@ from observer.tcp.layout import (
     D_FIN,
     D_RST,
     D_SYNACK,
+    DOUBTS,
     E_DEAD,
     E_FIRST,
     E_FLAGS,
@@ -58,6 +60,7 @@ LOG_TIME: Final = 0
 LOG_FRAME: Final = 1
 LOG_PROOF: Final = 2
 LOG_LINK: Final = 3
+LOG_BELIEVED: Final = 4  # bits 4..7 of a retracted entry's link: the state before it
 
 
 @kernel
@@ -129,7 +132,7 @@ def append(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, certainty:
         # A new opening rests on nothing that came before: folding starts here (and stays short under hostile input).
         flows[x + E_LOG] = entry + 1
         flows[x + E_FIRST] = tail << 32 | flows[x + E_FIRST] & LOW
-        flows[x + E_FLAGS] |= F_SEALED
+        flows[x + E_FLAGS] = flows[x + E_FLAGS] & ~DOUBTS | F_SEALED  # what is sealed is never retracted
     flows[x + E_TAIL] = entry + 1
     flows[x + E_STATE] = to
     flows[x + E_FLAGS] |= doubt_of(event, certainty)
@@ -218,9 +221,11 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
     Returns 1 if there was such an entry.
     """
     before = 0
+    state = initial(flows, x)
     at = flows[x + E_LOG]
     while at and log[(at - 1) * LOG_STRIDE + LOG_LINK] & 0xFF != event:
         before = at
+        state = step(g, state, log[(at - 1) * LOG_STRIDE + LOG_LINK] & 0xFF)
         at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
     if not at:
         return 0
@@ -235,7 +240,7 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
         relink_first(flows, log, x, behind)
     if not behind:
         flows[x + E_TAIL] = before if before else flows[x + E_FIRST] >> 32
-    log[cell + LOG_LINK] = flows[x + E_DEAD] << 16 | RETRACTED << 8 | event
+    log[cell + LOG_LINK] = flows[x + E_DEAD] << 16 | RETRACTED << 8 | state << LOG_BELIEVED | event
     log[cell + LOG_PROOF] = frame
     flows[x + E_DEAD] = at
     doubt = doubt_of(event, ASSUMED) | doubt_of(event, TIMER)

@@ -1,7 +1,7 @@
 """From the event logs to rows: the transitions of every endpoint, in hindsight.
 
 For each log entry the state that it led from and to.  Live entries are folded in their order; a retracted entry is
-written with the states that it would have led from and to, so that the record shows what was believed.
+written with the states that it was believed to lead from and to, so that the record shows what was believed.
 
 Streams of one segment only have no flow row; theirs is made in a spare row, read, and forgotten again.
 """
@@ -12,7 +12,7 @@ from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
 from observer.tcp.events import EVENT_STRIDE
-from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
+from observer.tcp.evidence import LOG_BELIEVED, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
 from observer.tcp.flowtable import begin_flow, blank_flow
 from observer.tcp.layout import (
     CLIENT,
@@ -76,7 +76,7 @@ def write(out: Int64s, row: int, who: int, log: Int64s, cell: int, before: int, 
     out[at + T_TIME] = time
     out[at + T_FRAME] = -1 if certainty == TIMER else log[cell + LOG_FRAME]
     out[at + T_STATES] = before << 8 | after
-    out[at + T_CAUSE] = link & 0xFF
+    out[at + T_CAUSE] = link & 0xF
     out[at + T_CERTAINTY] = certainty
     out[at + T_PROOF] = proof if proof else -1
     return row + 1
@@ -86,18 +86,6 @@ def write(out: Int64s, row: int, who: int, log: Int64s, cell: int, before: int, 
 def start_of(flows: Int64s, x: int) -> int:
     """The state in which the endpoint's whole record begins."""
     return UNKNOWN if flows[x + E_FLAGS] & F_UNKNOWN_START else CLOSED
-
-
-@kernel
-def state_before(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
-    """The endpoint's state by its live log just before the entries of a frame."""
-    state = start_of(flows, x)
-    at = flows[x + E_FIRST] & LOW
-    while at and log[(at - 1) * LOG_STRIDE + LOG_FRAME] < frame:
-        link = log[(at - 1) * LOG_STRIDE + LOG_LINK]
-        state = step(g, state, link & 0xFF)
-        at = link >> 16
-    return state
 
 
 @kernel
@@ -118,8 +106,8 @@ def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: 
     at = flows[x + E_DEAD]
     while at:
         cell = (at - 1) * LOG_STRIDE
-        before = state_before(flows, log, g, x, log[cell + LOG_FRAME])
-        after = step(g, before, log[cell + LOG_LINK] & 0xFF)
+        before = log[cell + LOG_LINK] >> LOG_BELIEVED & 0xF
+        after = step(g, before, log[cell + LOG_LINK] & 0xF)
         row = write(out, row, who, log, cell, before, after, log[cell + LOG_TIME])
         at = log[cell + LOG_LINK] >> 16
     return row
