@@ -73,8 +73,8 @@ from observer.tcp.layout import (
     E_STATE,
     E_UNIQUE,
     E_ZERO_TIME,
-    F_ACKED,
     F_ACK_NOTED,
+    F_ACKED,
     F_CALM,
     F_DATA_NOTED,
     F_FIN,
@@ -110,7 +110,6 @@ from observer.tcp.resets import reset
 from observer.tcp.sequence import add, diff, ge, gt, le, lt
 from observer.tcp.states import ASSUMED, ESTABLISHED, ICMP, RCV_RST, SND_RST, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from observer.tcp.timers import round_trip, run_timers, stateless_server
-
 from observer.tcp.zeek_cells import QUICK, SEEN_ACK, SEEN_DATA, Z_LAST
 
 LOW: Final = 0xFFFFFFFF
@@ -176,8 +175,8 @@ def lives(
         and time > flows[x + E_END_TIME] + round_trip(flows, flow)
         and not g[G_RULES_OFF] & RULE_RST_RETRACT
     ):
-        retract(flows, log, g, x, RCV_RST, frame)
-        note(flows, events, g, flow, x, RETRACTION, RCV_RST, time, frame)
+        if retract(flows, log, g, x, RCV_RST, frame):
+            note(flows, events, g, flow, x, RETRACTION, RCV_RST, time, frame)
     if kept & F_RST and flags & SYN == 0 and not g[G_RULES_OFF] & RULE_RST_RETRACT:
         # an endpoint that has reset says nothing more but RST: the RST was not its own
         if retract(flows, log, g, x, SND_RST, frame):
