@@ -105,15 +105,25 @@ def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: In
         if moved and not g[G_RULES_OFF] & RULE_FIN_INSERT:
             # y repeated its FIN before x acknowledged it, and x did not get it twice: the first was lost
             retract(flows, log, g, x, RCV_FIN, frame)
-            insert(flows, log, g, x, RCV_FIN, ACKNOWLEDGED,
-                   flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], frame)  # fmt: skip
-            enter_time_wait(flows, x, flows[x + E_CANDIDATE_TIME])
+            insert_fin(flows, log, g, x, flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], rows[s + TIME], frame)
         else:
             prove(flows, log, x, RCV_FIN, frame)
     elif waits_for_fin(flows[x + E_STATE]) and not g[G_RULES_OFF] & RULE_FIN_INSERT:
         # What let x take the FIN is the last of y's segments that carried anything.
-        insert(flows, log, g, x, RCV_FIN, ACKNOWLEDGED, flows[y + E_DATA_TIME], flows[y + E_DATA_FRAME], frame)
-        enter_time_wait(flows, x, flows[y + E_DATA_TIME])
+        insert_fin(flows, log, g, x, flows[y + E_DATA_TIME], flows[y + E_DATA_FRAME], rows[s + TIME], frame)
+    return 0
+
+
+@kernel
+def insert_fin(flows: Int64s, log: Int64s, g: Int64s, x: int, time: int, passed: int, now: int, frame: int) -> int:
+    """x has received the FIN that passed at `time` in frame `passed`, as it says now in `frame`.
+
+    Where x could not take a FIN at that instant (its opening is known from later segments only), it counts from now.
+    """
+    if insert(flows, log, g, x, RCV_FIN, ACKNOWLEDGED, time, passed, frame):
+        enter_time_wait(flows, x, time)
+    elif append(flows, log, g, x, RCV_FIN, ACKNOWLEDGED, now, frame):
+        enter_time_wait(flows, x, now)
     return 0
 
 
@@ -134,6 +144,7 @@ def crossed_fins(
     retract(flows, log, g, x, RCV_FIN, frame)
     append(flows, log, g, x, SND_FIN, SENT, time, frame)
     append(flows, log, g, x, RCV_FIN, ASSUMED, time, frame)
+    flows[x + E_FLAGS] &= ~F_CANDIDATE  # a repeat that passed before did not arrive either
     note(flows, events, g, flow, x, SIMULTANEOUS_CLOSE, 0, time, frame)
     return 0
 

@@ -251,10 +251,12 @@ def speaks(
             flows[y + E_STATE] = UNKNOWN
     elif state == SYN_RECEIVED:
         fast_open = flows[flow + FLOW_FLAGS] & FLOW_FAST_OPEN and not flags & F_CANDIDATE
-        if flags & F_CANDIDATE:
-            insert(flows, log, g, x, RCV_ACK_OF_SYN, ACKNOWLEDGED,
-                   flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], frame)  # fmt: skip
-        elif not fast_open:  # with Fast Open a server may send data before its SYN is acknowledged (RFC 7413 4.2)
+        inserted = flags & F_CANDIDATE and insert(
+            flows, log, g, x, RCV_ACK_OF_SYN, ACKNOWLEDGED, flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME],
+            frame,
+        )  # fmt: skip
+        # where the candidate is older than the opening that counts, it is from now on
+        if not inserted and not fast_open:  # with Fast Open a server may send data before its SYN is acknowledged (RFC 7413 4.2)
             append(flows, log, g, x, RCV_ACK_OF_SYN, ACKNOWLEDGED, time, frame)
     elif state == UNKNOWN:
         append(flows, log, g, x, MIDSTREAM, SENT, time, frame)

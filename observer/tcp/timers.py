@@ -71,7 +71,7 @@ def round_trip(flows: Int64s, flow: int) -> int:
     client, server = flows[flow + RTT_CLIENT], flows[flow + RTT_SERVER]
     if client and server:
         trip = client + server
-    elif flows[flow + FIRST_RTT]:
+    elif flows[flow + FIRST_RTT] > 0:  # not where the capture's clock ran backwards
         trip = flows[flow + FIRST_RTT]
     else:
         trip = UNKNOWN_TRIP_NS
