@@ -62,6 +62,7 @@ from observer.tcp.states import (
 UNKNOWN_TRIP_NS: Final = 200_000_000  # a round trip where none was measured: generous, so that nothing is concluded early
 TRIP_MARGIN_NS: Final = 1_000_000  # scheduling of the endpoint's host
 STATELESS_DATA_NS: Final = 1_300_000_000  # three copies of the client's data take longer than this (measured)
+LATEST: Final = 4  # as a shift: a timer of seconds fires late by up to 1/16, so that is when it surely had (measured)
 GIVE_UP_AFTER: Final = 3  # retransmissions before silence is taken for giving up (measured)
 
 
@@ -123,8 +124,10 @@ def expire_request(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, y: 
     while due <= last + delay // 20:  # a repeat is never early, and late by 6 % at most
         delay *= 2
         due += delay
+    if last >= due - delay and last <= due - delay + (delay >> 3):
+        due = last + delay  # each timer starts when the one before it fired, late as that may have been
     if now > due + (delay * 3) // 10:
-        append(flows, log, g, x, EXPIRE, TIMER, due, flows[flow + LAST_FRAME])
+        append(flows, log, g, x, EXPIRE, TIMER, due + (delay >> LATEST), flows[flow + LAST_FRAME])
     return 0
 
 
