@@ -12,14 +12,17 @@ from observer.segments import (
     FLAGS,
     FRAME,
     HAS_SACK,
+    HAS_TIMESTAMPS,
     LENGTH,
     OPTIONS,
     SACK_RIGHT,
     SEQ,
     TIME,
+    TS_VALUE,
 )
 from observer.tcp.events import RETRACTION, SIMULTANEOUS_CLOSE, note
-from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
+from observer.tcp.evidence import LOG_FRAME, LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
+from observer.tcp.handshake import echoes_first
 from observer.tcp.layout import (
     D_ACK_OF_FIN,
     D_FIN,
@@ -32,6 +35,7 @@ from observer.tcp.layout import (
     E_FIN,
     E_FLAGS,
     E_STATE,
+    E_TRAITS,
     F_CANDIDATE,
     F_FIN,
     G_RULES_OFF,
@@ -40,6 +44,8 @@ from observer.tcp.layout import (
     RULE_FIN_INSERT,
     RULE_FIN_LOST,
     RULE_LAST_ACK_LOST,
+    TRAIT_STAMP,
+    TRAIT_STAMPED,
 )
 from observer.tcp.sequence import add, ge, gt
 from observer.tcp.states import (
@@ -102,8 +108,9 @@ def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: In
     frame = rows[s + FRAME]
     if flows[x + E_FLAGS] & D_FIN:
         moved = flows[x + E_FLAGS] & F_CANDIDATE and not is_duplicate_sack(rows, s)
-        if moved and not g[G_RULES_OFF] & RULE_FIN_INSERT:
+        if moved and not g[G_RULES_OFF] & RULE_FIN_INSERT and not echoes_first(flows, g, y, rows, s):
             # y repeated its FIN before x acknowledged it, and x did not get it twice: the first was lost
+            move_ack_of_fin(flows, log, g, x, frame)
             retract(flows, log, g, x, RCV_FIN, frame)
             insert_fin(flows, log, g, x, flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], rows[s + TIME], frame)
         else:
@@ -124,6 +131,18 @@ def insert_fin(flows: Int64s, log: Int64s, g: Int64s, x: int, time: int, passed:
         enter_time_wait(flows, x, time)
     elif append(flows, log, g, x, RCV_FIN, ACKNOWLEDGED, now, frame):
         enter_time_wait(flows, x, now)
+    return 0
+
+
+@kernel
+def move_ack_of_fin(flows: Int64s, log: Int64s, g: Int64s, x: int, frame: int) -> int:
+    """The segment with y's first FIN never arrived: nor did the acknowledgment of x's FIN in that same segment."""
+    fin, ack = find(flows, log, x, RCV_FIN), find(flows, log, x, RCV_ACK_OF_FIN)
+    same = fin and ack and log[(fin - 1) * LOG_STRIDE + LOG_FRAME] == log[(ack - 1) * LOG_STRIDE + LOG_FRAME]
+    if same and flows[x + E_FLAGS] & D_ACK_OF_FIN:
+        retract(flows, log, g, x, RCV_ACK_OF_FIN, frame)
+        insert(flows, log, g, x, RCV_ACK_OF_FIN, ACKNOWLEDGED,
+               flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], frame)  # fmt: skip
     return 0
 
 
@@ -159,6 +178,11 @@ def fin_sent(
     if not flows[x + E_FLAGS] & F_FIN:
         flows[x + E_FLAGS] |= F_FIN
         flows[x + E_FIN] = fin
+        flows[x + E_TRAITS] &= (1 << TRAIT_STAMP) - 1
+        if rows[s + OPTIONS] & HAS_TIMESTAMPS:
+            flows[x + E_TRAITS] |= TRAIT_STAMPED | (rows[s + TS_VALUE] & 0xFFFFFFFF) << TRAIT_STAMP
+        else:
+            flows[x + E_TRAITS] &= ~TRAIT_STAMPED
         append(flows, log, g, x, SND_FIN, SENT, time, frame)
         return 0
     if flows[x + E_FLAGS] & D_ACK_OF_FIN:

@@ -11,7 +11,7 @@ from typing import Final
 
 from observer.kernels import Int64s, kernel
 from observer.segments import ACK, CWR, ECE, FLAGS, FRAME, HAS_FAST_OPEN, HAS_MSS, HAS_SACK_PERMITTED, HAS_SCALE
-from observer.segments import HAS_TIMESTAMPS, LENGTH, MSS, OPTIONS, SCALE, SEQ, TIME
+from observer.segments import HAS_TIMESTAMPS, LENGTH, MSS, OPTIONS, SCALE, SEQ, TIME, TS_ECHO, TS_VALUE
 from observer.tcp.events import CHALLENGE_ACK, DEFERRED_ACCEPT, FAST_OPEN, RETRACTION, SIMULTANEOUS_OPEN
 from observer.tcp.events import SYN_RETRANSMITTED, SYNACK_AFTER_ACK, SYNACK_RETRANSMITTED, note
 from observer.tcp.evidence import append, insert, prove, retract, retract_end
@@ -27,8 +27,10 @@ from observer.tcp.layout import (
     E_OPEN_FRAME,
     E_OPEN_LAST,
     E_OPENINGS,
+    E_RETX_COUNT,
     E_SND_MAX,
     E_STATE,
+    E_TAIL,
     E_TRAITS,
     F_CANDIDATE,
     F_CHALLENGED,
@@ -47,6 +49,7 @@ from observer.tcp.layout import (
     RTT_CLIENT,
     RTT_SERVER,
     RULE_ALIVE,
+    RULE_ECHO,
     RULE_RETRACT_SYNACK,
     RULE_STICKY,
     TRAIT_ECN,
@@ -55,6 +58,8 @@ from observer.tcp.layout import (
     TRAIT_HAS_SCALE,
     TRAIT_SACK,
     TRAIT_SCALE,
+    TRAIT_STAMP,
+    TRAIT_STAMPED,
     TRAIT_SYN,
     TRAIT_TIMESTAMPS,
 )
@@ -98,8 +103,24 @@ def traits(flows: Int64s, x: int, rows: Int64s, s: int, synack: int) -> int:
     # RFC 3168 6.1.1: an ECN-setup SYN has ECE and CWR, an ECN-setup SYN-ACK has ECE alone
     if rows[s + FLAGS] & (ECE | CWR) == (ECE if synack else ECE | CWR):
         kept |= TRAIT_ECN
+    if options & HAS_TIMESTAMPS and not synack:
+        kept |= TRAIT_STAMPED | (rows[s + TS_VALUE] & LOW) << TRAIT_STAMP
     flows[x + E_TRAITS] = kept
     return 0
+
+
+@kernel
+def echoes_first(flows: Int64s, g: Int64s, y: int, rows: Int64s, s: int) -> bool:
+    """Whether the segment echoes the timestamp of y's first SYN (of y's first FIN, once y has sent one).
+
+    RFC 7323 4.3: what a receiver echoes is what it took in order, not what was repeated later.
+    """
+    return (
+        rows[s + OPTIONS] & HAS_TIMESTAMPS != 0
+        and flows[y + E_TRAITS] & TRAIT_STAMPED != 0
+        and flows[y + E_TRAITS] >> TRAIT_STAMP & LOW == rows[s + TS_ECHO]
+        and g[G_RULES_OFF] & RULE_ECHO == 0
+    )
 
 
 @kernel
@@ -123,6 +144,8 @@ def syn_sent(
         traits(flows, x, rows, s, 0)
     else:
         note(flows, events, g, flow, x, SYN_RETRANSMITTED, flows[x + E_OPENINGS] & LOW, time, frame)
+        if flows[x + E_TRAITS] >> TRAIT_STAMP & LOW == rows[s + TS_VALUE]:
+            flows[x + E_TRAITS] &= ~TRAIT_STAMPED  # its clock does not tell the repeat from the first
         if not g[G_RULES_OFF] & RULE_ALIVE:
             retract_end(flows, log, g, x, frame)
         if flows[x + E_FLAGS] & D_SYNACK and not g[G_RULES_OFF] & RULE_RETRACT_SYNACK:
@@ -166,6 +189,10 @@ def synack_sent(
         if flows[y + E_FLAGS] & F_ISS and gt(rows[s + ACK], add(flows[y + E_ISS], 1)):
             flows[flow + FLOW_FLAGS] |= FLOW_FAST_OPEN
             note(flows, events, g, flow, y, FAST_OPEN, (rows[s + ACK] - flows[y + E_ISS] - 1) & 0xFFFF, time, frame)
+        if flows[y + E_OPENINGS] & LOW > 1 and flows[x + E_TAIL] == 0 and echoes_first(flows, g, y, rows, s):
+            # It took the first SYN; what it answered to that was lost before the tap.
+            insert(flows, log, g, x, SND_SYNACK, ACKNOWLEDGED, flows[y + E_OPEN_FIRST], flows[y + E_OPEN_FRAME], frame)
+            flows[x + E_OPEN_FIRST] = flows[y + E_OPEN_FIRST]
     else:
         note(flows, events, g, flow, x, SYNACK_RETRANSMITTED, flows[x + E_OPENINGS] >> 32, time, frame)
         retract_end(flows, log, g, x, frame)
@@ -227,7 +254,7 @@ def ack_towards(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, y: int
     flags = flows[y + E_FLAGS]
     if not flags & F_CONTRADICTED or g[G_RULES_OFF] & RULE_STICKY:
         append(flows, log, g, y, RCV_ACK_OF_SYN, ASSUMED, time, frame)
-    if not flags & F_CANDIDATE or rows[s + LENGTH] > 0:
+    if not flags & F_CANDIDATE or (rows[s + LENGTH] > 0 and flows[x + E_RETX_COUNT] > 0):
         # While y drops everything, whatever is repeated last is what it may take.
         flows[y + E_CANDIDATE_TIME] = time
         flows[y + E_CANDIDATE_FRAME] = frame

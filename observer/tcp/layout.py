@@ -143,6 +143,7 @@ RULE_NEVER_ESTABLISHED: Final = 16384
 RULE_CHALLENGE: Final = 32768
 RULE_ICMP: Final = 65536
 RULE_ALIVE: Final = 131072
+RULE_ECHO: Final = 262144
 
 RULES: Final[dict[str, int]] = {
     "retract_synack": RULE_RETRACT_SYNACK,
@@ -163,6 +164,7 @@ RULES: Final[dict[str, int]] = {
     "challenge": RULE_CHALLENGE,
     "icmp": RULE_ICMP,
     "alive": RULE_ALIVE,
+    "echo": RULE_ECHO,
 }
 """Rules of the inference by name; what each gains is measured in tests/tcp/test_kernel_truth.py."""
 
@@ -174,6 +176,8 @@ TRAIT_TIMESTAMPS: Final = 1 << 23
 TRAIT_FAST_OPEN: Final = 1 << 24
 TRAIT_ECN: Final = 1 << 25  # ECN-setup SYN or SYN-ACK (RFC 3168 6.1.1)
 TRAIT_SYN: Final = 1 << 26  # its SYN or SYN-ACK was captured
+TRAIT_STAMPED: Final = 1 << 27  # TRAIT_STAMP valid
+TRAIT_STAMP: Final = 28  # bits 28..59: timestamp value of its first SYN; from its FIN on, of its first FIN
 
 # --- a slot of the hash table: tag << 32 | SLOT_FLOW | number + 1; 0: free ----------------------------------
 SLOT_FLOW: Final = 1 << 31  # the number is a flow's; else a stream's that has only its first segment
