@@ -43,7 +43,7 @@ def commands() -> None:
     """
 
 
-class Formats(click.ParamType):
+class Formats(click.ParamType[str]):
     """Names of file formats with commas between; which there are is asked only when help is printed."""
 
     name = "formats"

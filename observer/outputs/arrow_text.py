@@ -16,7 +16,6 @@ if typing.TYPE_CHECKING:
 def texts_of(column: pyarrow.ChunkedArray) -> pyarrow.Array:
     """Return any column as an array of text (large_string), with nulls where it has them."""
     import pyarrow
-    import pyarrow.compute as pc
 
     array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
     if isinstance(array, pyarrow.ChunkedArray):  # no chunks at all
@@ -24,11 +23,38 @@ def texts_of(column: pyarrow.ChunkedArray) -> pyarrow.Array:
     if pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pyarrow.types.is_timestamp(array.type):
-        # arrow prints "2026-11-21 02:12:03.123456789Z"; ISO 8601 has a T between date and time
-        array = pc.replace_substring(array.cast(pyarrow.string()), " ", "T", max_replacements=1)
+        return _iso_times(array)
     if pyarrow.types.is_list(array.type):
         array = pyarrow.array([None if v is None else " ".join(map(str, v)) for v in array.to_pylist()])
     return array.cast(pyarrow.large_string())
+
+
+def _iso_times(array: pyarrow.Array) -> pyarrow.Array:
+    """Return times as ISO 8601 in UTC with nanoseconds, 30 characters each.
+
+    Arrow's own cast takes six times as long and puts a blank between date and time.
+    """
+    import numpy
+    import pyarrow
+    import pyarrow.compute as pc
+
+    times = pc.fill_null(array.cast(pyarrow.int64()), 0).to_numpy()
+    seconds, rest = numpy.divmod(times, 10**9)
+    known, codes = numpy.unique(seconds, return_inverse=True)
+    # "2026-11-21T02:12:03" of each second that occurs; years have four digits as long as ns fit into 64 bits
+    heads = numpy.datetime_as_string(known.astype("M8[s]")).astype("S19").view(numpy.uint8).reshape(-1, 19)
+    octets = numpy.empty((len(times), 30), numpy.uint8)
+    octets[:, :19] = heads[codes]
+    octets[:, 19] = ord(".")
+    for place in range(28, 19, -1):
+        rest, digit = numpy.divmod(rest, 10)
+        octets[:, place] = digit + ord("0")
+    octets[:, 29] = ord("Z")
+    offsets = pyarrow.py_buffer(numpy.arange(len(times) + 1, dtype=numpy.int64) * 30)
+    texts = pyarrow.Array.from_buffers(pyarrow.large_string(), len(times), [None, offsets, pyarrow.py_buffer(octets)])
+    return (
+        pc.if_else(array.is_valid(), texts, pyarrow.scalar(None, pyarrow.large_string())) if array.null_count else texts
+    )
 
 
 def plain_columns(batch: pyarrow.Table) -> pyarrow.Table:

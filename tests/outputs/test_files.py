@@ -53,6 +53,17 @@ def test_csv(written: Path, rows: list[dict[str, object]]) -> None:
         assert row["client_mss"] == ("" if expected["client_mss"] is None else str(expected["client_mss"]))
 
 
+@pytest.mark.parametrize("time_ns", [0, -1, 999_999_999, -(2**63) + 10**9, 2**63 - 1, samples.START_NS])
+def test_times_are_iso_8601_to_the_nanosecond(tmp_path: Path, time_ns: int) -> None:
+    flows = samples.flows(2, first_time=[time_ns, schema.NULL_TIME])
+    write_tables({"flows": flows}, tmp_path, choose(Writer, ["csv", "jsonl"]))
+    with (tmp_path / "flows.csv").open(newline="") as file:
+        told = [row["first_time"] for row in csv.DictReader(file)]
+    assert len(told[0]) == 30 and told[1] == ""
+    assert pandas.Timestamp(told[0]).value == time_ns
+    assert json.loads((tmp_path / "flows.jsonl").read_text().splitlines()[0])["first_time"] == told[0]
+
+
 def test_csv_without_need_has_no_quotes(tmp_path: Path) -> None:
     plain = schema.Coded([0, 0, 0], ["ShA"])
     flows = samples.flows(3, history=plain, file=plain, encapsulation=[0, 1, 0])
