@@ -93,7 +93,25 @@ def check_equal(name: str, left: Any, right: Any) -> None:
 
 
 def check_tables(observation: Observation) -> None:
-    """The DataFrames can be built."""
+    """The DataFrames can be built, and folding the transitions gives the states that the flows end in."""
     for table in TABLES:
         len(getattr(observation, table))
+    check_fold(observation)
     check_text(observation.skipped.to_csv(lineterminator="\n"))
+
+
+def check_fold(observation: Observation) -> None:
+    """Without retracted rows each endpoint's transitions are a chain that ends in its state in the flow table."""
+    state: dict[tuple[int, str], str] = {}
+    rows = observation.transitions
+    rows = rows[rows.certainty != "retracted"]
+    for stream, endpoint, before, after in zip(rows.stream, rows.endpoint, rows.from_state, rows.to_state, strict=True):
+        known = state.get((stream, endpoint))
+        if known is not None and known != before:
+            raise BrokenError(f"stream {stream} {endpoint}: {before} -> {after} follows {known}")
+        state[stream, endpoint] = after
+    flows = observation.flows
+    for endpoint in ("client", "server"):
+        for stream, final in zip(flows.stream, flows[f"{endpoint}_state"], strict=True):
+            if state.get((stream, endpoint), final) != final:
+                raise BrokenError(f"stream {stream} {endpoint} ends in {final}, folded: {state[stream, endpoint]}")
