@@ -13,8 +13,9 @@ A segment x -> y is plain if all of this holds (`is_plain` tests precisely this)
 * both endpoints are STEADY: A_FLAGS (DOUBLED aside) is BASE_KNOWN | SENT | NEXT_KNOWN | ACKING, that is: no gap,
   no run of duplicate ACKs, its last segment no probe, no SYN, with ACK, and the handshake's round trip is settled;
 * SEG.SEQ is x's A_NEXT, SEG.ACK is not beyond y's A_NEXT;
-* without payload: SEG.ACK differs from x's A_ACK;
-* with payload: y's window is not 0, and SEG.SEQ + SEG.LEN is beyond y's A_ACK and not exactly at the edge of that
+* without payload: SEG.ACK is beyond x's A_ACK;
+* with payload: SEG.ACK is not before x's A_ACK (what x has acknowledged never goes back while segments are plain), y's
+  window is not 0, and SEG.SEQ + SEG.LEN is beyond y's A_ACK and not exactly at the edge of that
   window.
 
 Then (`plain` does precisely this) x's A_ACK, A_WINDOW, A_ACK_TIME, A_STAMP and A_SEEN become the segment's; with
@@ -93,7 +94,6 @@ from observer.tcp.layout import (
 )
 from observer.tcp.sequence import MASK, add, gt, le, lt
 
-
 # --- bits of A_FLAGS ----------------------------------------------------------------------------------
 BASE_KNOWN: Final = 1  # A_BASE holds
 SENT: Final = 2  # it has sent a segment: A_WINDOW, A_ACK_TIME and A_STAMP are those of its last one
@@ -137,7 +137,9 @@ def is_plain(flows: Int64s, x: int, y: int, rows: Int64s, s: int) -> bool:
     if rows[s + SEQ] != flows[x + A_NEXT] or gt(ack, flows[y + A_NEXT]):
         return False
     if length == 0:
-        return ack != flows[x + A_ACK]
+        return gt(ack, flows[x + A_ACK])
+    if lt(ack, flows[x + A_ACK]):
+        return False
     acked, window = flows[y + A_ACK], flows[y + A_WINDOW]
     end = rows[s + SEQ] + length
     edge = acked + (window << ((flows[y + A_SCALE] ^ SCALE_KNOWN) & 63))

@@ -123,6 +123,7 @@ DOUBTS: Final = D_SYNACK | D_ACK_OF_SYN | D_FIN | D_ACK_OF_FIN | D_RST | D_END
 F_CALM: Final = 1 << 28  # ESTABLISHED, no doubt open, nothing pending: plain segments need no inference
 F_DATA_NOTED: Final = 1 << 29  # while calm: Zeek's letter for its payload is noted
 F_ACK_NOTED: Final = 1 << 30  # while calm: Zeek's letter for its pure ACKs is noted
+F_TTL: Final = 40  # bits 40..47, while calm: the TTL of all its latest segments
 
 # --- inference rules that can be switched off, for ablation (Options.without_rules) ------------------------
 RULE_RETRACT_SYNACK: Final = 1

@@ -84,6 +84,7 @@ from observer.tcp.layout import (
     F_RST,
     F_SND,
     F_SYN,
+    F_TTL,
     F_TTL_ODD,
     F_ZERO_WINDOW,
     G_DUPLICATES,
@@ -106,7 +107,7 @@ from observer.tcp.layout import (
     SERVER,
     Z_FLAGS,
 )
-from observer.tcp.resets import reset
+from observer.tcp.resets import BASELINE, reset
 from observer.tcp.sequence import add, diff, ge, gt, le, lt
 from observer.tcp.states import ASSUMED, ESTABLISHED, ICMP, RCV_RST, SND_RST, SYN_RECEIVED, SYN_SENT, TIME_WAIT
 from observer.tcp.timers import round_trip, run_timers, stateless_server
@@ -155,8 +156,7 @@ def infer(
         reset(flows, log, events, g, streams, flow, x, y, rows, s)
     else:
         towards(flows, log, events, g, flow, x, y, rows, s)
-        if flows[x + E_COUNTS_3] >> 32 & 0xFF < 255:
-            ttl(flows, x, rows[s + TTL])
+        ttl(flows, x, rows[s + TTL])
     calm(flows, flow)
     return 0
 
@@ -239,6 +239,9 @@ def calm(flows: Int64s, flow: int) -> int:
         and flows[server + E_SND_MAX] == flows[server + A_NEXT]
         and flows[client + E_CONTIGUOUS] == flows[client + A_NEXT]
         and flows[server + E_CONTIGUOUS] == flows[server + A_NEXT]
+        # a new TTL has lasted long enough: while calm it is only compared (see track.py)
+        and flows[client + E_COUNTS_3] >> 32 & 0xFF >= BASELINE
+        and flows[server + E_COUNTS_3] >> 32 & 0xFF >= BASELINE
     )
     settle(flows, client, quiet)
     settle(flows, server, quiet)
@@ -248,9 +251,9 @@ def calm(flows: Int64s, flow: int) -> int:
 @kernel
 def settle(flows: Int64s, x: int, quiet: int) -> int:
     """Write F_CALM and what goes with it."""
-    flags = flows[x + E_FLAGS] & ~(F_CALM | F_DATA_NOTED | F_ACK_NOTED)
+    flags = flows[x + E_FLAGS] & LOW & ~(F_CALM | F_DATA_NOTED | F_ACK_NOTED)
     if quiet:
-        flags |= F_CALM
+        flags |= F_CALM | (flows[x + E_COUNTS_3] >> 40) << F_TTL
         if flows[x + Z_FLAGS] & SEEN_DATA:
             flags |= F_DATA_NOTED
         if flows[x + Z_FLAGS] & SEEN_ACK:

@@ -29,12 +29,23 @@ from observer.segments import (
     STRIDE,
     SYN,
     TIME,
+    TTL,
     VERSION,
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.evidence import append
-from observer.tcp.flowtable import find_slot, new_flow, new_stream, old_roles_equal, pack, recall, role_flags, stub_opens, tag_of
+from observer.tcp.flowtable import (
+    find_slot,
+    new_flow,
+    new_stream,
+    old_roles_equal,
+    pack,
+    recall,
+    role_flags,
+    stub_opens,
+    tag_of,
+)
 from observer.tcp.layout import (
     A_ACK,
     A_NEXT,
@@ -55,6 +66,7 @@ from observer.tcp.layout import (
     F_ACK_NOTED,
     F_CALM,
     F_DATA_NOTED,
+    F_TTL,
     FLOW_ENCAP,
     FLOW_FLAGS,
     FLOW_KEY,
@@ -177,6 +189,7 @@ def segment(
         calm = F_CALM | (F_DATA_NOTED if rows[s + LENGTH] else F_ACK_NOTED)
         if (
             flows[x + E_FLAGS] & calm == calm
+            and flows[x + E_FLAGS] >> F_TTL == rows[s + TTL]
             and rows[s + OPTIONS] & (BAD_CHECKSUM | CUT_HEADER) == 0
             and is_plain(flows, x, y, rows, s)
         ):
