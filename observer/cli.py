@@ -130,7 +130,10 @@ def read(
     chosen = selection.mask(flows, begin) if selection else None
     words = selection.words(begin) if selection else ""
     skipped = observation.columns("skipped")
-    summary = summarise(observation.capture, observation.segments, skipped, flows, chosen=chosen, selection=words)
+    summary = summarise(
+        observation.capture, observation.segments, skipped, flows,
+        quoted=observation.quoted_frames, chosen=chosen, selection=words,
+    )  # fmt: skip
     if output is not None:
         from observer.outputs.files import write_tables
 

@@ -293,6 +293,11 @@ class Observation:
         return self.tracker.segment_count
 
     @property
+    def quoted_frames(self) -> int:
+        """Frames that hold no segment but an ICMP error that quotes one (an event of its flow)."""
+        return self.decoder.quoted_frames
+
+    @property
     def skipped_reasons(self) -> Sequence[Any]:
         """Why frames gave no segment, most frequent first (see wire.reasons)."""
         return list(self.decoder.skipped)

@@ -120,9 +120,17 @@ class FlowTable:
         from observer.tcp.columns import O_PORTS
         from observer.tcp.community_id import community_ids
 
-        packed = [_address_octets(words, version) for words, version in
-                  zip(self._addresses.words.tolist(), self._addresses.versions.tolist(), strict=True)]  # fmt: skip
-        clients, servers = self._end(start, stop, server=False).tolist(), self._end(start, stop, server=True).tolist()
+        import numpy
+
+        ends = numpy.stack([self._end(start, stop, server=False), self._end(start, stop, server=True)])
+        used, places = numpy.unique(ends, return_inverse=True)
+        packed = [
+            _address_octets(words, version)
+            for words, version in zip(
+                self._addresses.words[used].tolist(), self._addresses.versions[used].tolist(), strict=True
+            )
+        ]
+        clients, servers = places.reshape(2, -1).tolist()
         ports = self._rows(start, stop)[:, O_PORTS].tolist()
         return list(
             community_ids(
@@ -265,5 +273,3 @@ def _coded(texts: Sequence[str | None]) -> Coded:
     values: dict[str, int] = {}
     codes = [-1 if text is None else values.setdefault(text, len(values)) for text in texts]
     return Coded(numpy.array(codes, numpy.int64), list(values))
-
-

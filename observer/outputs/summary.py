@@ -152,6 +152,7 @@ class Summary:
     damages: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     segments: int = 0
+    quoted: int = 0
     selection: str = ""
     connections_in_capture: int = 0
     connections: int = 0
@@ -195,7 +196,14 @@ class Summary:
 
 
 def summarise(
-    capture: CaptureFacts, segments: int, skipped: Columns, flows: Columns, *, chosen: Any = None, selection: str = ""
+    capture: CaptureFacts,
+    segments: int,
+    skipped: Columns,
+    flows: Columns,
+    *,
+    quoted: int = 0,
+    chosen: Any = None,
+    selection: str = "",
 ) -> Summary:
     """Summarise a capture.
 
@@ -207,6 +215,8 @@ def summarise(
         Number of segments decoded.
     skipped, flows
         Raw columns.
+    quoted
+        Frames that hold no segment but an ICMP error that quotes one.
     chosen
         Mask or ascending positions of the flows to tell about; None: all.
     selection
@@ -224,6 +234,7 @@ def summarise(
         ],
         skipped=_skips(skipped),
         segments=int(segments),
+        quoted=int(quoted),
         selection=selection,
         connections_in_capture=flows.rows,
     )

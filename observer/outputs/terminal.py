@@ -102,6 +102,8 @@ def _decoded(summary: Summary) -> list[str]:
         facts = ["  no TCP segments"]
     else:
         facts = [f"  {count(summary.segments, 'TCP segment')} in {count(total, 'connection')}"]
+    if summary.quoted:
+        facts.append(f"{count(summary.quoted, 'ICMP error')} about them")
     skipped = sum(skip.frames for skip in summary.skipped)
     if not skipped:
         facts.append("every frame decoded" if summary.frames else "nothing was captured")

@@ -108,6 +108,7 @@ def test_json_has_its_documented_keys() -> None:
     told = json.loads(json.dumps(summarise(capture(), 1, skipped(("udp", False, 5)), samples.flows(20)).as_json()))
     assert list(told) == [
         "files", "frames", "first_time_ns", "last_time_ns", "interrupted", "damages", "skipped", "segments",
+        "quoted",
         "selection", "connections_in_capture", "connections", "client_octets", "server_octets", "retransmitted",
         "packets", "opening_not_seen", "one_direction", "tap", "tap_share", "outcomes", "ended", "client_states",
         "server_states", "listeners", "listener_count", "handshakes", "handshake_median_ns", "slowest_handshakes",
