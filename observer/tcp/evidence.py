@@ -35,6 +35,7 @@ from observer.tcp.layout import (
     G_TABLE,
 )
 from observer.tcp.states import (
+    ACKNOWLEDGED,
     ASSUMED,
     CLOSED,
     EVENT_COUNT,
@@ -119,7 +120,7 @@ def append(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, certainty:
     at = entry * LOG_STRIDE
     log[at + LOG_TIME] = time
     log[at + LOG_FRAME] = frame
-    log[at + LOG_PROOF] = 0
+    log[at + LOG_PROOF] = frame if certainty == ACKNOWLEDGED else 0  # it is known only by what the endpoint sends now
     log[at + LOG_LINK] = certainty << 8 | event
     tail = flows[x + E_TAIL]
     if tail:
