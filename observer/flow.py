@@ -48,7 +48,9 @@ class Kept:
         """Everything kept: segment rows (n, STRIDE) and their marks (n, MARK_STRIDE), in capture order."""
         if not self._parts:
             return numpy.zeros((0, seg.STRIDE), numpy.int64), numpy.zeros((0, MARK_STRIDE), numpy.int64)
-        return numpy.concatenate([part[0] for part in self._parts]), numpy.concatenate([part[1] for part in self._parts])
+        return numpy.concatenate([part[0] for part in self._parts]), numpy.concatenate(
+            [part[1] for part in self._parts]
+        )
 
 
 def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, Array]:
@@ -73,8 +75,10 @@ def _can_read_again(sources: Any) -> bool:
     if isinstance(sources, str | os.PathLike):
         return str(sources) != "-" and not Path(sources).is_fifo()
     if isinstance(sources, list | tuple):
-        return all(not hasattr(source, "read") and (hasattr(source, "layers") or _can_read_again(source)) for source in sources)
-    return hasattr(sources, "layers") or hasattr(sources, "__iter__") and not hasattr(sources, "read")
+        return all(
+            not hasattr(source, "read") and (hasattr(source, "layers") or _can_read_again(source)) for source in sources
+        )
+    return hasattr(sources, "layers") or (hasattr(sources, "__iter__") and not hasattr(sources, "read"))
 
 
 def packet_columns(observation: Observation, streams: Sequence[int]) -> Columns:
@@ -82,12 +86,17 @@ def packet_columns(observation: Observation, streams: Sequence[int]) -> Columns:
     rows, marks = kept_rows(observation, streams)
     real = rows[:, seg.KIND] == seg.KIND_SEGMENT
     rows, marks = rows[real], marks[real]
-    stream, side = marks[:, M_STREAM] >> 1, marks[:, M_STREAM] & 1
+    stream = marks[:, M_STREAM] >> 1
+    side = observation.roles.sides(stream, marks[:, M_STREAM] & 1)
     options, flags = rows[:, seg.OPTIONS], rows[:, seg.FLAGS]
     bases, scales = _bases(rows, stream, side), _scales(rows, stream, side)
     own = numpy.array([bases[key] for key in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
-    peer = numpy.array([bases.get((n, 1 - s), -1) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
-    shift = numpy.array([scales.get((n, s), 0) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64)
+    peer = numpy.array(
+        [bases.get((n, 1 - s), -1) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64
+    )
+    shift = numpy.array(
+        [scales.get((n, s), 0) for n, s in zip(stream.tolist(), side.tolist(), strict=True)], numpy.int64
+    )
     mask = 0xFFFFFFFF
     has_ack = flags & seg.ACK_FLAG != 0
     peer = numpy.where(peer < 0, (rows[:, seg.ACK] - 1) & mask, peer)
@@ -149,7 +158,7 @@ def _states(observation: Observation, rows: Array, streams: Array) -> dict[str, 
     retracted = CERTAINTIES.index("retracted")
     for stream in numpy.unique(streams).tolist():
         here = numpy.flatnonzero(streams == stream)
-        table = transition_columns(observation.tracker, [stream])
+        table = transition_columns(observation, [stream])
         changes = list(
             zip(*(numpy.asarray(table[name]).tolist() for name in
                   ("endpoint", "frame", "time", "from_state", "to_state", "certainty")), strict=True)
@@ -172,7 +181,8 @@ def _start(observation: Observation, stream: int, side: int) -> int:
     from observer.tcp.columns import O_CLIENT, O_SERVER, P_STATE
 
     row = observation.tracker.flow_rows(stream, stream + 1)[0]
-    return int(row[(O_SERVER if side else O_CLIENT) + P_STATE])
+    own = int(observation.roles.sides(numpy.array([stream]), numpy.array([side]))[0])
+    return int(row[(O_SERVER if own else O_CLIENT) + P_STATE])
 
 
 class Flow:
@@ -216,7 +226,7 @@ class Flow:
         if table == "flows":
             return self.observation.columns("flows").part(self.stream, self.stream + 1)
         maker = transition_columns if table == "transitions" else event_columns
-        return maker(self.observation.tracker, [self.stream])
+        return maker(self.observation, [self.stream])
 
     def __repr__(self) -> str:
         return f"<Flow {self.stream} of {self.observation!r}>"

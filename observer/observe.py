@@ -19,6 +19,7 @@ from observer import kernels, schema
 from observer.capture import Damage, FileInfo, open_capture
 from observer.errors import ObserverError, OptionError
 from observer.options import Options
+from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
 from observer.tables import FlowTable, event_columns, skipped_columns, transition_columns
 from observer.tcp.tracker import Tracker
@@ -250,8 +251,8 @@ class Observation:
         if table not in self._columns:
             makers: dict[str, Callable[[], schema.Columns]] = {
                 "flows": lambda: FlowTable(self).columns(),
-                "transitions": lambda: transition_columns(self.tracker),
-                "events": lambda: event_columns(self.tracker),
+                "transitions": lambda: transition_columns(self),
+                "events": lambda: event_columns(self),
                 "skipped": lambda: skipped_columns(self),
             }
             if table not in makers:
@@ -284,6 +285,16 @@ class Observation:
                 f"there is no stream {stream}: the capture has {self.tracker.stream_count}, numbered from 0"
             )
         return Flow(self, stream)
+
+    @cached_property
+    def addresses(self) -> tuple[Any, Any, Any]:
+        """Distinct addresses and who has them, see `Tracker.addresses`."""
+        return self.tracker.addresses()
+
+    @cached_property
+    def roles(self) -> Roles:
+        """Who is client and who is server where the opening was not captured."""
+        return Roles(self.tracker, lambda: self.addresses[2])
 
     # --- counts ------------------------------------------------------------------------------------------
 

@@ -26,8 +26,9 @@ class FlowTable:
     def __init__(self, observation: Observation) -> None:
         self._tracker: Tracker = observation.tracker
         self._observation = observation
-        words, versions, self._codes = self._tracker.addresses()
+        words, versions, self._codes = observation.addresses
         self._addresses = Addresses(words, versions)
+        self._roles = observation.roles
         self._block: tuple[int, int, Array] | None = None
 
     def columns(self) -> Columns:
@@ -44,20 +45,20 @@ class FlowTable:
         return lambda start, stop: self._rows(start, stop)[:, cell].copy()  # the tracker uses the memory again
 
     def _source(self) -> Mapping[str, Any]:
-        from observer.tcp import columns as c
-
         import numpy
+
+        from observer.tcp import columns as c
 
         cell, rows = self._cell, self._rows
         source: dict[str, Any] = {
-            "stream": lambda start, stop: numpy.arange(start, stop),
+            "stream": numpy.arange,
             "client_addr": lambda start, stop: self._end(start, stop, server=False),
             "server_addr": lambda start, stop: self._end(start, stop, server=True),
-            "client_port": lambda start, stop: rows(start, stop)[:, c.O_PORTS] >> 16,
-            "server_port": lambda start, stop: rows(start, stop)[:, c.O_PORTS] & 0xFFFF,
+            "client_port": lambda start, stop: self._port(start, stop, server=False),
+            "server_port": lambda start, stop: self._port(start, stop, server=True),
             "community_id": self._community_ids,
             "version": cell(c.O_VERSION),
-            "roles": cell(c.O_ROLES),
+            "roles": self._role_codes,
             "first_time": cell(c.O_FIRST_TIME),
             "last_time": cell(c.O_LAST_TIME),
             "first_frame": cell(c.O_FIRST_FRAME),
@@ -69,11 +70,11 @@ class FlowTable:
             "timestamps": cell(c.O_TIMESTAMPS),
             "ecn": cell(c.O_ECN),
             "fast_open": cell(c.O_FAST_OPEN),
-            "closed_first": cell(c.O_CLOSED_FIRST),
+            "closed_first": self._side(c.O_CLOSED_FIRST),
             "ended": cell(c.O_ENDED),
-            "rst_sender": cell(c.O_RST_SENDER),
-            "time_wait_holder": cell(c.O_TIME_WAIT),
-            "tap": cell(c.O_TAP),
+            "rst_sender": self._side(c.O_RST_SENDER),
+            "time_wait_holder": self._side(c.O_TIME_WAIT),
+            "tap": self._side(c.O_TAP, (2, 1, 0)),
             "tap_grade": cell(c.O_TAP_GRADE),
             "completeness": cell(c.O_COMPLETENESS),
             "conn_state": lambda start, stop: rows(start, stop)[:, c.O_CONN_STATE] - 1,  # CONN_STATES counts from 1
@@ -90,8 +91,60 @@ class FlowTable:
                 ("keepalives", c.P_KEEPALIVES), ("rtt_ns", c.P_RTT), ("mss", c.P_MSS), ("window_scale", c.P_SCALE),
                 ("state", c.P_STATE), ("certainty", c.P_CERTAINTY),
             ):  # fmt: skip
-                source[f"{side}_{name}"] = cell(block + offset)
+                source[f"{side}_{name}"] = self._of_side(block, offset)
         return source
+
+    def _swapped(self, start: int, stop: int) -> Array | None:
+        """Which streams have their sides the other way round than the tracker took them; None: none has."""
+        return None if self._roles.swapped is None else self._roles.swapped[start:stop]
+
+    def _of_side(self, block: int, offset: int) -> Callable[[int, int], Array]:
+        """A cell of the client's or the server's block."""
+        import numpy
+
+        from observer.tcp.columns import O_CLIENT, O_SERVER
+
+        other = O_CLIENT + O_SERVER - block
+
+        def make(start: int, stop: int) -> Array:
+            rows, swapped = self._rows(start, stop), self._swapped(start, stop)
+            if swapped is None:
+                return rows[:, block + offset].copy()
+            return numpy.where(swapped, rows[:, other + offset], rows[:, block + offset])
+
+        return make
+
+    def _side(self, cell: int, turned: tuple[int, ...] = (1, 0, 2)) -> Callable[[int, int], Array]:
+        """A cell that names a side (-1: none); `turned`: what each code becomes with the sides turned."""
+        import numpy
+
+        table = numpy.array([*turned, -1], numpy.int64)
+
+        def make(start: int, stop: int) -> Array:
+            values, swapped = self._rows(start, stop)[:, cell].copy(), self._swapped(start, stop)
+            return values if swapped is None else numpy.where(swapped, table[values], values)
+
+        return make
+
+    def _role_codes(self, start: int, stop: int) -> Array:
+        """How the roles are known."""
+        import numpy
+
+        from observer.roles import BY_LISTENER
+        from observer.tcp.columns import O_ROLES
+
+        codes = self._rows(start, stop)[:, O_ROLES].copy()
+        told = self._roles.told
+        return codes if told is None else numpy.where(told[start:stop], BY_LISTENER, codes)
+
+    def _port(self, start: int, stop: int, *, server: bool) -> Array:
+        """Ports of one side."""
+        from observer.tcp.columns import O_PORTS
+
+        ports, swapped = self._rows(start, stop)[:, O_PORTS], self._swapped(start, stop)
+        if swapped is None:
+            return ports & 0xFFFF if server else ports >> 16
+        return ports >> ((swapped == server) * 16) & 0xFFFF
 
     def _end(self, start: int, stop: int, *, server: bool) -> Array:
         """Address codes of one side."""
@@ -101,6 +154,9 @@ class FlowTable:
 
         pair = self._codes[start:stop]
         first_is_server = self._rows(start, stop)[:, O_SWAPPED] != 0
+        swapped = self._swapped(start, stop)
+        if swapped is not None:
+            first_is_server = first_is_server ^ swapped
         return numpy.where(first_is_server == server, pair[:, 0], pair[:, 1])
 
     def _histories(self, start: int, stop: int) -> Coded:
@@ -117,10 +173,9 @@ class FlowTable:
         return Coded(codes, zeek_histories(cells[first]))
 
     def _community_ids(self, start: int, stop: int) -> list[str]:
-        from observer.tcp.columns import O_PORTS
-        from observer.tcp.community_id import community_ids
-
         import numpy
+
+        from observer.tcp.community_id import community_ids
 
         ends = numpy.stack([self._end(start, stop, server=False), self._end(start, stop, server=True)])
         used, places = numpy.unique(ends, return_inverse=True)
@@ -131,11 +186,14 @@ class FlowTable:
             )
         ]
         clients, servers = places.reshape(2, -1).tolist()
-        ports = self._rows(start, stop)[:, O_PORTS].tolist()
+        client_ports = self._port(start, stop, server=False).tolist()
+        server_ports = self._port(start, stop, server=True).tolist()
         return list(
             community_ids(
-                (packed[client], packed[server], port >> 16, port & 0xFFFF)
-                for client, server, port in zip(clients, servers, ports, strict=True)
+                (packed[client], packed[server], client_port, server_port)
+                for client, server, client_port, server_port in zip(
+                    clients, servers, client_ports, server_ports, strict=True
+                )
             )
         )
 
@@ -146,13 +204,14 @@ def _address_octets(words: Sequence[int], version: int) -> bytes:
     return b"".join(int(word).to_bytes(4, "big") for word in words)
 
 
-def transition_columns(tracker: Tracker, streams: Sequence[int] | None = None) -> Columns:
+def transition_columns(observation: Observation, streams: Sequence[int] | None = None) -> Columns:
     """The table of transitions, in time order; of these streams only, if any are given."""
     import numpy
 
     from observer.tcp import fold
     from observer.tcp.states import EVENTS
 
+    tracker = observation.tracker
     if streams is None:
         rows = tracker.transitions()
     else:
@@ -161,7 +220,7 @@ def transition_columns(tracker: Tracker, streams: Sequence[int] | None = None) -
     rows = rows[numpy.argsort(rows[:, fold.T_TIME], kind="stable")]
     source = {
         "stream": rows[:, fold.T_WHO] >> 1,
-        "endpoint": rows[:, fold.T_WHO] & 1,
+        "endpoint": observation.roles.sides(rows[:, fold.T_WHO] >> 1, rows[:, fold.T_WHO] & 1),
         "time": rows[:, fold.T_TIME],
         "frame": rows[:, fold.T_FRAME],
         "from_state": rows[:, fold.T_STATES] >> 8,
@@ -173,19 +232,19 @@ def transition_columns(tracker: Tracker, streams: Sequence[int] | None = None) -
     return Columns("transitions", len(rows), source)
 
 
-def event_columns(tracker: Tracker, streams: Sequence[int] | None = None) -> Columns:
+def event_columns(observation: Observation, streams: Sequence[int] | None = None) -> Columns:
     """The table of events, in the order of the capture; of these streams only, if any are given."""
     import numpy
 
     from observer.tcp import events as e
 
-    rows = tracker.event_rows()
+    rows = observation.tracker.event_rows()
     if streams is not None:
         rows = rows[numpy.isin(rows[:, e.EV_WHO] >> 1, numpy.asarray(list(streams), numpy.int64))]
     rows = rows[numpy.argsort(rows[:, e.EV_FRAME], kind="stable")]
     source = {
         "stream": rows[:, e.EV_WHO] >> 1,
-        "endpoint": rows[:, e.EV_WHO] & 1,
+        "endpoint": observation.roles.sides(rows[:, e.EV_WHO] >> 1, rows[:, e.EV_WHO] & 1),
         "time": rows[:, e.EV_TIME],
         "frame": rows[:, e.EV_FRAME],
         "event": Coded(rows[:, e.EV_CODE], [name for name, _ in e.EVENT_NAMES]),
