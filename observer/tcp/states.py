@@ -163,7 +163,7 @@ _CLOSING: Final = (
                "Linux net.ipv4.tcp_fin_timeout"),
 )  # fmt: skip
 
-_LIVE: Final = tuple(range(LISTEN, UNKNOWN + 1))
+_LIVE: Final = tuple(range(SYN_SENT, UNKNOWN + 1))  # a RST does not move a listener (RFC 9293 3.10.7.2)
 
 
 def _ends() -> tuple[Transition, ...]:
