@@ -37,6 +37,7 @@ from observer.tcp.layout import (
     E_STATE,
     E_TRAITS,
     F_CANDIDATE,
+    F_CONTRADICTED,
     F_FIN,
     G_RULES_OFF,
     RULE_CLOSING,
@@ -44,6 +45,7 @@ from observer.tcp.layout import (
     RULE_FIN_INSERT,
     RULE_FIN_LOST,
     RULE_LAST_ACK_LOST,
+    RULE_STICKY,
     TRAIT_STAMP,
     TRAIT_STAMPED,
 )
@@ -206,6 +208,8 @@ def fin_sent(
 def fin_towards(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, time: int, frame: int) -> int:
     """x's FIN (or what was missing before it) passes towards y: y receives it if no octet before it is missing."""
     whole = gt(flows[x + E_CONTIGUOUS], flows[x + E_FIN]) or g[G_RULES_OFF] & RULE_FIN_CONTIGUOUS
+    if flows[y + E_STATE] == SYN_RECEIVED and flows[y + E_FLAGS] & F_CONTRADICTED and not g[G_RULES_OFF] & RULE_STICKY:
+        return 0  # it drops everything until it takes the handshake's ACK (see ack_towards)
     if whole and waits_for_fin(flows[y + E_STATE]) and find(flows, log, y, RCV_FIN) == 0:
         append(flows, log, g, y, RCV_FIN, ASSUMED, time, frame)
         flows[y + E_FLAGS] &= ~F_CANDIDATE

@@ -63,6 +63,7 @@ UNKNOWN_TRIP_NS: Final = 200_000_000  # a round trip where none was measured: ge
 TRIP_MARGIN_NS: Final = 1_000_000  # scheduling of the endpoint's host
 STATELESS_DATA_NS: Final = 1_300_000_000  # three copies of the client's data take longer than this (measured)
 LATEST: Final = 4  # as a shift: a timer of seconds fires late by up to 1/16, so that is when it surely had (measured)
+LEAST_RTO_NS: Final = 200_000_000  # Linux TCP_RTO_MIN (include/net/tcp.h): a quicker repeat is no time-out's
 GIVE_UP_AFTER: Final = 3  # retransmissions before silence is taken for giving up (measured)
 
 
@@ -157,7 +158,7 @@ def give_up(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, now: int) 
     state = flows[x + E_STATE]
     if state not in (SYN_SENT, ESTABLISHED, FIN_WAIT_1, CLOSE_WAIT, CLOSING, LAST_ACK):
         return 0
-    wait = 2 * flows[x + E_RETX_GAP]
+    wait = 2 * max(flows[x + E_RETX_GAP], LEAST_RTO_NS)
     if now > flows[x + E_RETX_TIME] + wait + (wait * 3) // 10 and not g[G_RULES_OFF] & RULE_GIVE_UP:
         append(flows, log, g, x, GIVE_UP, TIMER, flows[x + E_RETX_TIME] + wait, flows[flow + LAST_FRAME])
         flows[x + E_FLAGS] |= D_END
