@@ -505,7 +505,7 @@ class Connection:
                 if x.synacks and not x.syns:
                     self.expire_request(x, y, now)
             elif x.repeats >= 3 and x.state in (SYN_SENT, ESTABLISHED, FIN_WAIT_1, CLOSE_WAIT, CLOSING, LAST_ACK):
-                wait = 2 * x.repeat_gap
+                wait = 2 * max(x.repeat_gap, 200 * MS)  # a quicker repeat is no time-out's
                 if now > x.repeated_at + wait + wait * 3 // 10:
                     x.append(GIVE_UP, TIMER, x.repeated_at + wait, self.last_frame)
                     x.repeats = 0
@@ -734,7 +734,9 @@ class Connection:
                         y.candidate = s.time, s.frame
                 if y.fin_is_acked(s.ack) and y.append(RCV_ACK_OF_FIN, ASSUMED, s.time, s.frame):
                     y.enter_time_wait(s.time)
-            if x.fin is not None and beyond(x.contiguous, x.fin) and y.waits_for_fin and not y.find(RCV_FIN):
+            deaf = y.state == SYN_RECEIVED and y.contradicted  # it drops everything until it takes the handshake's ACK
+            whole = x.fin is not None and beyond(x.contiguous, x.fin)
+            if whole and not deaf and y.waits_for_fin and not y.find(RCV_FIN):
                 y.append(RCV_FIN, ASSUMED, s.time, s.frame)
                 y.candidate = None
                 y.enter_time_wait(s.time)

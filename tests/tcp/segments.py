@@ -78,7 +78,9 @@ def feed(tracker: Tracker, rows: Sequence[Sequence[int]], chunks: Iterable[int] 
     for size in [*chunks, len(rows)]:
         part = rows[first : first + size]
         if part:
-            cells = tracker.track(pack(part), len(part))[: len(part) * layout.MARK_STRIDE].reshape(-1, layout.MARK_STRIDE)
+            cells = tracker.track(pack(part), len(part))[: len(part) * layout.MARK_STRIDE].reshape(
+                -1, layout.MARK_STRIDE
+            )
             streams += cells[:, layout.M_STREAM].tolist()
             marks += cells[:, layout.M_MARKS].tolist()
         first += size
@@ -123,8 +125,27 @@ FLAG_SETS = (
     SYN, SYN | ACK_FLAG, ACK_FLAG, ACK_FLAG, ACK_FLAG | PSH, FIN | ACK_FLAG, FIN | ACK_FLAG, RST, RST | ACK_FLAG,
     FIN, SYN | FIN, SYN | RST, 0, SYN | ACK_FLAG | FIN, PSH,
 )  # fmt: skip
-STEPS_NS = (1000, MS, 10 * MS, 250 * MS, SECOND, 1100 * MS, 1400 * MS, 2 * SECOND, 4 * SECOND, 61 * SECOND, 0, -SECOND, -MS)
-ADDRESSES: tuple[Address, ...] = ((0, 0, 0, 0x0A000001), (0, 0, 0, 0x0A000002), (0x20010DB8, 0, 0, 1), (0x20010DB8, 0, 0, 2))
+STEPS_NS = (
+    1000,
+    MS,
+    10 * MS,
+    250 * MS,
+    SECOND,
+    1100 * MS,
+    1400 * MS,
+    2 * SECOND,
+    4 * SECOND,
+    61 * SECOND,
+    0,
+    -SECOND,
+    -MS,
+)
+ADDRESSES: tuple[Address, ...] = (
+    (0, 0, 0, 0x0A000001),
+    (0, 0, 0, 0x0A000002),
+    (0x20010DB8, 0, 0, 1),
+    (0x20010DB8, 0, 0, 2),
+)
 BASES = (1000, MASK - 1, 0, 0x7FFFFFFE)
 
 
@@ -207,7 +228,9 @@ def emit(host: Host, peer: Host, action: str) -> tuple[int, int, int, int] | Non
         host.next = (host.iss + 1) & MASK
         if action == "synack":
             host.expects = ack = peer.next
-        return remember(host, (SYN if action == "syn" else SYN | ACK_FLAG, host.iss, ack if action == "synack" else 0, 0))
+        return remember(
+            host, (SYN if action == "syn" else SYN | ACK_FLAG, host.iss, ack if action == "synack" else 0, 0)
+        )
     if action in ("data", "probe", "hole"):
         length = 100 if action != "probe" else 1
         seq = (host.next + (100 if action == "hole" else 0)) & MASK
@@ -248,7 +271,9 @@ def realistic(draw: st.DrawFn, most: int = 40) -> list[list[int]]:
                 st.sampled_from((0, 0, 0, 2)),
                 st.integers(0, 1),
                 st.sampled_from(ACTIONS),
-                st.sampled_from((MS, 10 * MS, 10 * MS, 250 * MS, SECOND, 2 * SECOND, 4 * SECOND, 70 * SECOND, 0, -5 * MS)),
+                st.sampled_from(
+                    (MS, 10 * MS, 10 * MS, 250 * MS, SECOND, 2 * SECOND, 4 * SECOND, 70 * SECOND, 0, -5 * MS)
+                ),
                 st.sampled_from((0, 0, 0, 0, 1, 2, 3)),
             ),
             max_size=most,
