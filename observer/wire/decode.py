@@ -31,6 +31,10 @@ VERIFY_LATER: Final = 2  # `verify`: the kernel notes place and length in two sp
 VERIFY_OFFSET: Final = 38  # those cells (segments.STRIDE leaves them free)
 VERIFY_LENGTH: Final = 39
 
+STREAM_HEADER: Final = 16
+"""Octets of a TCP header, up to the window, that an IP packet must hold to be counted to a stream: Wireshark 4.0's
+packet-tcp.c reads them before it looks for the stream.  A capture that cuts them off is another matter."""
+
 
 @entry
 def decode(
@@ -216,6 +220,8 @@ def put_row(octets: Octets, records: Int64s, rows: Int64s, state: Int64s, base: 
     o = state[r.OFFSET]
     end = state[r.END]
     real_end = state[r.REAL_END]
+    if not state[r.QUOTED] and real_end - o < STREAM_HEADER:
+        return -why.BAD_TCP
     bits = tcp_header(octets, rows, cell, o, end, real_end)
     if bits < 0:
         return bits

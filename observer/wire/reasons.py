@@ -69,7 +69,7 @@ REASONS: Final[dict[int, Reason]] = {
         Reason(CUT_IP, "cut_ip", "The capture ends inside the IP header."),
         Reason(BAD_IP, "bad_ip", "The IP header has an impossible version or length."),
         Reason(CUT_TCP, "cut_tcp", "The capture, or an ICMP quotation, ends before the TCP ports and sequence number."),
-        Reason(BAD_TCP, "bad_tcp", "The IP packet is too short to hold TCP ports and sequence number."),
+        Reason(BAD_TCP, "bad_tcp", "The IP packet is too short to hold the TCP fields up to the window."),
         Reason(CUT_TRANSPORT, "cut_transport", "The capture ends inside the UDP or ICMP header."),
         Reason(BAD_TRANSPORT, "bad_transport", "The IP packet is too short for its UDP or ICMP header."),
         Reason(ARP, "arp", "Address resolution (ARP or RARP)."),

@@ -110,30 +110,30 @@ def test_many_subframes_in_one_frame() -> None:
 
 
 def test_room_for_the_smallest_subframes() -> None:
-    """As many rows as one frame can hold: IP over bare LLC with nothing but ports and sequence number."""
-    shortest = subframe(b"\x06\x06\x03" + ip4(6, struct.pack("!HHI", 1, 2, 3)))
+    """As many rows as one frame can hold: IP over bare LLC with no more of a TCP header than a stream needs."""
+    shortest = subframe(b"\x06\x06\x03" + ip4(6, struct.pack("!HHIIHH", 1, 2, 3, 4, 0x5010, 5)))
     head = b"\x88" + TO_AP[1:] + b"\x80\x00"
-    frames = [head + shortest * 1300] * 3
+    frames = [head + shortest * 1150] * 3
     rows, decoder = decode_everywhere(frames, 105)
-    assert len(rows) == 3900
+    assert len(rows) == 3450
     assert decoder.segment_frames == 3
-    rows, decoder = decode_everywhere([head + shortest * 1400], 105)
+    rows, decoder = decode_everywhere([head + shortest * 1200], 105)
     assert not rows
     assert decoder.skipped[0].reason == "bad_link"
 
 
 def test_room_after_a_reassembled_aggregate() -> None:
     """A subframe completes a packet that holds a whole aggregate itself; more subframes follow."""
-    shortest = subframe(b"\x06\x06\x03" + ip4(6, struct.pack("!HHI", 1, 2, 3)))
+    shortest = subframe(b"\x06\x06\x03" + ip4(6, struct.pack("!HHIIHH", 1, 2, 3, 4, 0x5010, 5)))
     head = b"\x88" + TO_AP[1:] + b"\x80\x00"
-    inner = head + shortest * 1300
+    inner = head + shortest * 1100
     tunnel = ip4(17, struct.pack("!HHHH", 1, 37008, 0, 0) + b"\1\0\0\x12\1" + inner)
     frames = []
     for identification in range(3):
         parts = fragments4(tunnel, 32000, identification=identification)
         frames += [head + subframe(SNAP + b"\x08\x00" + part) + shortest * 600 for part in parts]
     rows, decoder = decode_everywhere(frames, 105)
-    assert len(rows) == 3 * 1300 + len(frames) * 600
+    assert len(rows) == 3 * 1100 + len(frames) * 600
     assert decoder.segment_frames == len(frames)
 
 
