@@ -131,9 +131,9 @@ def test_room_after_a_reassembled_aggregate() -> None:
     frames = []
     for identification in range(3):
         parts = fragments4(tunnel, 32000, identification=identification)
-        frames += [head + subframe(SNAP + b"\x08\x00" + part) + shortest * 600 for part in parts]
+        frames += [head + subframe(SNAP + b"\x08\x00" + part) + shortest * 500 for part in parts]
     rows, decoder = decode_everywhere(frames, 105)
-    assert len(rows) == 3 * 1100 + len(frames) * 600
+    assert len(rows) == 3 * 1100 + len(frames) * 500
     assert decoder.segment_frames == len(frames)
 
 
