@@ -130,7 +130,10 @@ class Compiled:
             for parameter in signature(function):
                 types += [ctypes.c_int64] if parameter is int else [ctypes.c_void_p, ctypes.c_int64]
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *types)
-            self._functions[name] = prototype(self._library.get_function_address(symbol_of(name)))
+            address = self._library.get_function_address(symbol_of(name))
+            if not address:  # calling it would end the process
+                raise RuntimeError(f"the object code has no {name}: remove {cache_folder()}")
+            self._functions[name] = prototype(address)
 
     def bind(self, function: Callable[..., int], *arrays: Any) -> Bound:
         """Fix the arrays of an entry; the result takes its ints.  Bind again after an array was resized."""

@@ -139,17 +139,16 @@ def test_engine_changes_between_chunks() -> None:
         assert found == [one[:-1] for one in whole[0]]
 
 
-def test_compiled_agrees() -> None:
+def test_compiled_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine code that people run, not only numba's checked variant."""
     from observer import kernels
     from observer.capture import scan
 
     entries = {name: one for name, one in kernels.ENTRIES.items() if one.__module__ == scan.__name__}
-    original, kernels.ENTRIES = kernels.ENTRIES, entries
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "ENTRIES", entries)
+        patch.setattr(kernels, "cache_folder", lambda: None)  # a part of the kernels must not be kept as the whole
         compiled = kernels.Compiled()
-    finally:
-        kernels.ENTRIES = original
     for octets in VALID:
         for size in range(24, len(octets), 7):
             cut = octets[:size]
