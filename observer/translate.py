@@ -144,6 +144,8 @@ class FunctionTranslator:
     def run(self) -> None:
         body = self.builder.block
         values = iter(self.declared.args)
+        if len(self.tree.args.args) != len(self.whole.kinds(self.function)):
+            raise self.fail(self.tree, "parameters that are not positional")
         for argument, kind in zip(self.tree.args.args, self.whole.kinds(self.function), strict=True):
             if kind == "int":
                 self.builder.store(next(values), self.variable(argument.arg))
@@ -162,7 +164,7 @@ class FunctionTranslator:
     def variable(self, name: str) -> ir.Value:
         """The memory of a local variable (LLVM's mem2reg turns it into registers)."""
         if name in self.arrays:
-            raise KernelError(f"{self.function.__qualname__}: array {name} is assigned to")
+            raise self.fail(self.tree, f"its array {name} as a variable")
         if name not in self.names:
             builder = ir.IRBuilder(self.entry)
             builder.position_at_start(self.entry)
@@ -390,7 +392,8 @@ class FunctionTranslator:
     def get_UnaryOp(self, node: ast.UnaryOp) -> ir.Value:
         value = self.value(node.operand)
         if isinstance(node.op, ast.USub):
-            return self.builder.neg(value)
+            constant = isinstance(value, ir.Constant) and isinstance(value.constant, int)
+            return I64(-value.constant) if constant else self.builder.neg(value)
         if isinstance(node.op, ast.Invert):
             return self.builder.not_(value)
         if isinstance(node.op, ast.Not):
@@ -398,9 +401,11 @@ class FunctionTranslator:
         return value
 
     def get_Compare(self, node: ast.Compare) -> ir.Value:
-        result: ir.Value | None = None
-        left = self.value(node.left)
-        for op, right_node in zip(node.ops, node.comparators, strict=True):
+        """A chain stops at the first comparison that fails, as in Python: what comes behind may be out of range."""
+        arrivals: list[tuple[ir.Value, ir.Block]] = []
+        end = self.new_block("endchain") if len(node.ops) > 1 else None
+        left, bit = self.value(node.left), BIT(0)
+        for number, (op, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
             if isinstance(op, ast.In | ast.NotIn):
                 bit = self.member(right_node, left)
                 if isinstance(op, ast.NotIn):
@@ -411,9 +416,18 @@ class FunctionTranslator:
                 bit = self.builder.icmp_signed(COMPARISONS[type(op)], left, right)
             else:
                 raise self.fail(node, type(op).__name__)
-            result = bit if result is None else self.builder.and_(result, bit)
             left = right
-        return self.as_int(result)
+            if end is not None and number + 1 < len(node.ops):
+                arrivals.append((I64(0), self.builder.block))
+                further = self.new_block("chain")
+                self.builder.cbranch(bit, further, end)
+                self.builder.position_at_end(further)
+        result = self.as_int(bit)
+        if end is None:
+            return result
+        arrivals.append((result, self.builder.block))
+        self.builder.branch(end)
+        return self.join(end, arrivals)
 
     def member(self, node: ast.expr, value: ir.Value) -> ir.Value:
         """Whether a value is one of a tuple or set of ints."""
@@ -503,12 +517,17 @@ class FunctionTranslator:
             return self.builtin(node, node.func.id)
         if not isinstance(known, types.FunctionType):
             raise self.fail(node, "calls of anything but kernels")
+        kinds = self.whole.kinds(known)
+        if len(node.args) != len(kinds):
+            raise self.fail(node, f"{len(node.args)} arguments where {known.__name__} takes {len(kinds)}")
         arguments: list[ir.Value] = []
-        for argument, kind in zip(node.args, self.whole.kinds(known), strict=True):
+        for argument, kind in zip(node.args, kinds, strict=True):
             if kind == "int":
                 arguments.append(self.value(argument))
             elif isinstance(argument, ast.Name) and argument.id in self.arrays:
                 array = self.arrays[argument.id]
+                if array.item is not (I8 if kind == "octets" else I64):
+                    raise self.fail(argument, f"this where {kind} are wanted")
                 arguments += [array.address, array.length]
             else:
                 raise self.fail(argument, "this where an array is wanted")
