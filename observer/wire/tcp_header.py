@@ -49,10 +49,12 @@ def tcp_header(octets: Octets, rows: Int64s, cell: int, o: int, end: int, real_e
 def bad_offset(rows: Int64s, cell: int, size: int) -> int:
     """A data offset that cannot be: no receiver takes such a segment, so only ports and SEQ count.
 
-    Wireshark gives such packets to their stream, and shows no more fields where the offset is below five.
+    Wireshark gives such packets to their stream.  Where the offset is below five it shows no more fields but
+    counts everything behind the offset as payload; so does this.
     """
-    rows[cell + s.LENGTH] = 0
-    if size < TCP_HEADER:
+    if size >= TCP_HEADER:
+        rows[cell + s.LENGTH] = 0
+    else:
         rows[cell + s.ACK] = 0
         rows[cell + s.FLAGS] = 0
         rows[cell + s.WINDOW] = 0
