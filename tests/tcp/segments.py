@@ -16,7 +16,7 @@ from observer import segments as seg
 from observer.kernels import Engine
 from observer.options import Options
 from observer.segments import ACK_FLAG, FIN, PSH, RST, SYN
-from observer.tcp import columns, fold, layout
+from observer.tcp import columns, layout
 from observer.tcp.tracker import Tracker
 
 MASK = 0xFFFFFFFF
@@ -35,7 +35,8 @@ class Row(list[int]):
         letters = "".join(letter for bit, letter in enumerate("FSRPAUEC") if self[seg.FLAGS] >> bit & 1) or "-"
         names = {seg.WINDOW: 1000, seg.TTL: 64, seg.OPTIONS: seg.FIRST_OF_FRAME, seg.KIND: 0}
         odd = " ".join(f"{cell}={self[cell]}" for cell, usual in names.items() if self[cell] != usual)
-        ends = f"v{self[seg.VERSION]} {self[seg.SRC + 3] & 0xFF}:{self[seg.SRC_PORT]}>{self[seg.DST + 3] & 0xFF}:{self[seg.DST_PORT]}"
+        ends = f"v{self[seg.VERSION]} {self[seg.SRC + 3] & 0xFF}:{self[seg.SRC_PORT]}"
+        ends += f">{self[seg.DST + 3] & 0xFF}:{self[seg.DST_PORT]}"
         numbers = f"seq {self[seg.SEQ]} ack {self[seg.ACK]} len {self[seg.LENGTH]}"
         return f"<{self[seg.FRAME]} +{(self[seg.TIME] - BEGIN) / SECOND:.6f} {ends} {letters} {numbers} {odd}>"
 
@@ -212,8 +213,8 @@ class Host:
 
 
 ACTIONS = (
-    "syn", "synack", "ack", "ack", "data", "data", "fin", "fin", "rst", "bare", "again", "again", "again", "keepalive", "old",
-    "close", "open", "new", "copy", "probe", "quote", "hole",
+    "syn", "synack", "ack", "ack", "data", "data", "fin", "fin", "rst", "bare", "again", "again", "again", "keepalive",
+    "old", "close", "open", "new", "copy", "probe", "quote", "hole",
 )  # fmt: skip
 
 

@@ -6,8 +6,8 @@
     talk.client.ack()
     assert talk.history("client") == "SYN_SENT sent, ESTABLISHED acknowledged"
 
-Each segment comes 10 ms after the one before it; `talk.wait(seconds)` lets time pass.  A segment with `lost=True` passes
-the tap and never arrives; with `unseen=True` it arrives, but the tap misses it.
+Each segment comes 10 ms after the one before it; `talk.wait(seconds)` lets time pass.  A segment with `lost=True`
+passes the tap and never arrives; with `unseen=True` it arrives, but the tap misses it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -170,13 +171,31 @@ DRIVES: dict[tuple[str, str], tuple[str, Callable[[Talk], object]]] = {
     ("LAST_ACK", "rcv_ack_of_fin"): ("client", lambda t: (to_last_ack(t), t.server.ack(ack=t.client.next))),
     ("TIME_WAIT", "expire"): ("client", lambda t: (to_time_wait(t), t.wait(61))),
 }
+
+
+def gives_up(state: str, talk: Talk) -> None:
+    """What the client repeats in vain: its SYN, its FIN, or data where it has neither outstanding."""
+    CLIENT_DRIVES[state](talk)
+    if state in ("ESTABLISHED", "CLOSE_WAIT"):
+        talk.client.data(lost=True)
+    backs_off(talk)
+
+
+def is_replaced(state: str, talk: Talk) -> None:
+    """A SYN with a new number; of one segment alone no old incarnation is kept."""
+    CLIENT_DRIVES[state](talk)
+    if state == "SYN_SENT":
+        talk.client.again()
+    talk.client.syn(new=True)
+
+
 for _state, _drive in CLIENT_DRIVES.items():
     DRIVES[_state, "snd_rst"] = "client", lambda t, drive=_drive: (drive(t), t.client.reset())
+    DRIVES[_state, "replaced"] = "client", partial(is_replaced, _state)
     if _state != "SYN_SENT":
         DRIVES[_state, "rcv_rst"] = "client", lambda t, drive=_drive: (drive(t), t.server.reset())
     if _state not in ("FIN_WAIT_2", "TIME_WAIT"):
-        DRIVES[_state, "give_up"] = "client", lambda t, drive=_drive: (drive(t), t.client.data(lost=True) if t.final()[0] in ("ESTABLISHED", "CLOSE_WAIT") else 0, backs_off(t))  # fmt: skip  # noqa: E501
-    DRIVES[_state, "replaced"] = "client", lambda t, drive=_drive: (drive(t), t.client.again(), t.client.syn(new=True)) if drive is to_syn_sent else (drive(t), t.client.syn(new=True))  # fmt: skip  # noqa: E501
+        DRIVES[_state, "give_up"] = "client", partial(gives_up, _state)
 
 UNREACHED = {
     "LISTEN": "a listener is never seen",
