@@ -31,6 +31,7 @@ from observer.tcp.layout import (
     E_TAIL,
     F_SEALED,
     F_UNKNOWN_START,
+    G_FREE_ENTRY,
     G_LOG,
     G_TABLE,
 )
@@ -109,14 +110,25 @@ def relink_first(flows: Int64s, log: Int64s, x: int, entry: int) -> int:
 
 
 @kernel
+def new_entry(log: Int64s, g: Int64s) -> int:
+    """Number of an entry that is free."""
+    free = g[G_FREE_ENTRY]
+    if free:
+        g[G_FREE_ENTRY] = log[(free - 1) * LOG_STRIDE + LOG_LINK] >> 16
+        return free - 1
+    entry = g[G_LOG]
+    g[G_LOG] = entry + 1
+    return entry
+
+
+@kernel
 def append(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, certainty: int, time: int, frame: int) -> int:
     """Log an event that comes after all others of the endpoint at block x; 1 if it changed the state."""
     state = flows[x + E_STATE]
     to = step(g, state, event)
     if to == state:
         return 0
-    entry = g[G_LOG]
-    g[G_LOG] = entry + 1
+    entry = new_entry(log, g)
     at = entry * LOG_STRIDE
     log[at + LOG_TIME] = time
     log[at + LOG_FRAME] = frame
@@ -157,8 +169,7 @@ def insert(
         at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
     if step(g, state, event) == state:
         return 0
-    entry = g[G_LOG]
-    g[G_LOG] = entry + 1
+    entry = new_entry(log, g)
     new = entry * LOG_STRIDE
     log[new + LOG_TIME] = time
     log[new + LOG_FRAME] = frame

@@ -54,6 +54,8 @@ from observer.tcp.layout import (
     FLOW_STRIDE,
     FLOW_SWAPPED,
     G_FLOWS,
+    G_FREE_ROW,
+    G_LONG,
     G_MASK,
     G_SECRET,
     G_STREAMS,
@@ -244,13 +246,27 @@ def role_flags(flags: int, source_port: int, destination_port: int) -> int:
 
 
 @kernel
-def new_flow(streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, at: int, stream: int) -> int:
-    """Make the flow row of the stream in slot `at`; returns its first cell."""
+def take_row(flows: Int64s, g: Int64s) -> int:
+    """First cell of a row of zeros that is free."""
+    free = g[G_FREE_ROW]
+    if free:
+        flow = (free - 1) * FLOW_STRIDE
+        g[G_FREE_ROW] = flows[flow]
+        flows[flow] = 0
+        return flow
     number = g[G_FLOWS]
     g[G_FLOWS] = number + 1
+    return number * FLOW_STRIDE
+
+
+@kernel
+def new_flow(streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, at: int, stream: int) -> int:
+    """Make the flow row of the stream in slot `at`; returns its first cell."""
+    flow = take_row(flows, g)
+    number = flow // FLOW_STRIDE
+    g[G_LONG] += 1
     streams[stream * STREAM_STRIDE + S_FLOW] = number + 1
     slots[at] = slots[at] >> 32 << 32 | SLOT_FLOW | (number + 1)
-    flow = number * FLOW_STRIDE
     begin_flow(streams, flows, flow, stream)
     return flow
 

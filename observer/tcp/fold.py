@@ -12,6 +12,7 @@ from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
 from observer.tcp.events import EVENT_STRIDE
+from observer.tcp.archive import unpack
 from observer.tcp.evidence import LOG_BELIEVED, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
 from observer.tcp.flowtable import begin_flow, blank_flow
 from observer.tcp.layout import (
@@ -42,22 +43,26 @@ T_CAUSE: Final = 4
 T_CERTAINTY: Final = 5
 T_PROOF: Final = 6  # -1: none
 
-SPARE_ENTRIES: Final = 32
-"""Room that log and events need behind their last row while a single segment's flow is made (see tracker.py)."""
+SPARE_ENTRIES: Final = 64
+"""Room that log and events need behind their last row while a single segment's or a packed flow is made (see tracker.py)."""
 
 
 @kernel
 def flow_of(
     streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, stream: int, now: int
 ) -> int:
-    """First cell of a stream's flow row; for a stream of one segment it is made in the spare row.
+    """First cell of a stream's flow row; for a stream of one segment, or a packed one, it is made in the spare row.
 
     The caller restores g's counters of log and events afterwards.
     """
     number = streams[stream * STREAM_STRIDE + S_FLOW]
-    if number:
+    if number > 0:
         return (number - 1) * FLOW_STRIDE
     flow = g[G_FLOWS] * FLOW_STRIDE
+    if number:
+        unpack(streams, flows, log, g, stream, flow)
+        run_timers(flows, log, g, flow, now)
+        return flow
     blank_flow(flows, flow)
     begin_flow(streams, flows, flow, stream)
     play_first(streams, flows, log, events, g, scratch, stream, flow)

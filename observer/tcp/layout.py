@@ -42,6 +42,8 @@ FLOW_SWAPPED: Final = 1  # the first segment came from the server
 FLOW_INFERRED: Final = 2  # roles are inferred, not seen
 FLOW_FAST_OPEN: Final = 4  # the SYN's data was acknowledged by the SYN-ACK
 FLOW_ORPHAN: Final = 8  # the stream began with a SYN on a 4-tuple whose last incarnation was still alive
+FLOW_QUEUED: Final = 16  # it waits to be packed (see archive.py)
+FLOW_KEPT: Final = 32  # it cannot be packed, or was once and came back: it stays a row
 
 # --- an endpoint: what plain segments touch: of the receiver one cache line, of the sender two --------------
 E_FLAGS: Final = 0  # F_... bits and doubts D_...
@@ -198,12 +200,12 @@ S_LENGTH: Final = 10  # payload | frame's wire length << 32
 S_OPTIONS: Final = 11  # HAS_ bits | ENCAP_ bits << 32
 S_TS: Final = 12  # timestamp echo << 32 | value, as signed
 S_MSS: Final = 13  # MSS | window scale << 16
-S_FLOW: Final = 14  # row in `flows` + 1; 0: only this one segment so far
+S_FLOW: Final = 14  # row in `flows` + 1; 0: only this one segment so far; negative: -(place in `log` + 1), packed
 S_PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none
 
 # --- array g: counters, settings, the machine --------------------------------------------------------------
 G_STREAMS: Final = 0
-G_FLOWS: Final = 1
+G_FLOWS: Final = 1  # rows of `flows` that were ever used
 G_LOG: Final = 2
 G_EVENTS: Final = 3
 G_MASK: Final = 4  # slots - 1 of the hash table
@@ -219,8 +221,17 @@ G_NOW: Final = 13  # latest time seen
 G_DUPLICATES: Final = 14  # duplicate frames
 G_DUPLICATE_NS: Final = 15  # a copy of a frame comes within this time
 G_SECRET: Final = 16  # 16..26: random odd numbers of the keyed hash
+G_FREE_ROW: Final = 28  # a free row of `flows` + 1; its first cell names the next one
+G_FREE_ENTRY: Final = 29  # a free entry of `log` + 1; its link names the next one
+G_LONG: Final = 30  # streams of more than one segment
+G_PACKED_ENTRIES: Final = 31  # log entries of packed flows, at most
 G_TABLE: Final = 32  # the state machine: states.transition_array()
-G_SIZE: Final = 256
+G_RING_NEXT: Final = 224  # where in the ring the next finished flow goes
+G_RING_SIZE: Final = 225
+G_PACK: Final = 256  # archive.packing_rules()
+G_RING: Final = 384  # finished flows (first cell + 1) that wait to be packed
+RING_MAX: Final = 1024
+G_SIZE: Final = G_RING + RING_MAX
 
 # --- marks: what each segment of a batch was, written by `track` -----------------------------------------------
 MARK_STRIDE: Final = 2

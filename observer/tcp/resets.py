@@ -10,6 +10,7 @@ from typing import Final
 from observer.kernels import Int64s, kernel
 from observer.segments import ACK, ACK_FLAG, FLAGS, FRAME, SEQ, TIME, TTL
 from observer.tcp.events import REFUSED, RESET, RESET_FORGED, RESET_IGNORED, RETRACTION, note
+from observer.tcp.archive import row_of
 from observer.tcp.evidence import append, prove, retract
 from observer.tcp.flowtable import old_roles_equal
 from observer.tcp.layout import (
@@ -86,7 +87,7 @@ def reset(
     forged = is_forged(flows, g, x, rows, s)
     if bare and flows[x + E_STATE] == SYN_SENT and answers_challenge(flows, g, flow, y, rows[s + SEQ]):
         # RFC 9293 3.5.1, figure 9: the opener resets what is left of the old incarnation and keeps opening
-        old = previous_flow(flows, streams, flow)
+        old = previous_flow(flows, log, g, streams, flow)
         if old >= 0:
             same = old_roles_equal(streams, flows, flow, old)
             y_old = old + (y - flow) if same else old + CLIENT + SERVER - (y - flow)
@@ -110,13 +111,12 @@ def answers_challenge(flows: Int64s, g: Int64s, flow: int, y: int, seq: int) -> 
 
 
 @kernel
-def previous_flow(flows: Int64s, streams: Int64s, flow: int) -> int:
+def previous_flow(flows: Int64s, log: Int64s, g: Int64s, streams: Int64s, flow: int) -> int:
     """First cell of the flow of the incarnation before on this 4-tuple; -1: none, or only one segment of it was seen."""
     stream = flows[flow + PREVIOUS]
     if not stream:
         return -1
-    old = streams[(stream - 1) * STREAM_STRIDE + S_FLOW]
-    return (old - 1) * FLOW_STRIDE if old else -1
+    return row_of(streams, flows, log, g, stream - 1)
 
 
 @kernel

@@ -34,6 +34,7 @@ from observer.segments import (
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
+from observer.tcp.archive import retire, revive, row_of
 from observer.tcp.evidence import append
 from observer.tcp.flowtable import (
     find_slot,
@@ -164,6 +165,8 @@ def segment(
     s = i * STRIDE
     tag = marks[i * MARK_STRIDE]
     at = find_slot(streams, slots, flows, g, rows, s, tag)
+    if is_packed(streams, slots[at]):
+        revive(streams, slots, flows, log, g, at)
     if rows[s + KIND] == KIND_QUOTED:
         marks[i * MARK_STRIDE + M_MARKS] = 0
         marks[i * MARK_STRIDE + M_STREAM] = quotation(rows, streams, slots, flows, log, events, g, scratch, at, s)
@@ -216,7 +219,14 @@ def segment(
         from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
     marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
     marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
+    retire(streams, slots, flows, log, g, flow)
     return 0
+
+
+@kernel
+def is_packed(streams: Int64s, kept: int) -> bool:
+    """Whether what a slot holds is a stream whose flow was packed (see archive.py)."""
+    return kept != 0 and not kept & SLOT_FLOW and streams[((kept & SLOT_NUMBER) - 1) * STREAM_STRIDE + S_FLOW] < 0
 
 
 @kernel
@@ -343,10 +353,9 @@ def replace_listener(
     streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, y: int, rows: Int64s, s: int
 ) -> int:
     """A SYN-ACK answers the new incarnation: its sender has given up the old one, whatever state that was in."""
-    old = streams[(flows[flow + PREVIOUS] - 1) * STREAM_STRIDE + S_FLOW]
-    if not old:
+    before = row_of(streams, flows, log, g, flows[flow + PREVIOUS] - 1)
+    if before < 0:
         return 0
-    before = (old - 1) * FLOW_STRIDE
     same = (flows[flow + FLOW_FLAGS] ^ flows[before + FLOW_FLAGS]) & FLOW_SWAPPED == 0
     x_is_server = y == flow + CLIENT
     # which block the sender has in the old row: the first senders of both rows may differ

@@ -18,9 +18,10 @@ from observer.kernels import Bound, Engine
 from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
+from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
+from observer.tcp.columns import ROW, flow_rows, intern
 from observer.tcp.evidence import LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
-from observer.tcp.columns import ROW, flow_rows, intern
 from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
 from observer.tcp.layout import (
     CLIENT,
@@ -31,11 +32,16 @@ from observer.tcp.layout import (
     G_EVENTS,
     G_FIN_TIMEOUT,
     G_FLOWS,
+    G_FREE_ENTRY,
     G_LOG,
+    G_LONG,
     G_MASK,
     G_NOW,
+    G_PACK,
+    G_PACKED_ENTRIES,
     G_QUOTED,
     G_QUOTED_LOST,
+    G_RING_SIZE,
     G_RULES_OFF,
     G_SECRET,
     G_SEGMENTS,
@@ -46,6 +52,7 @@ from observer.tcp.layout import (
     G_TIME_WAIT,
     G_ZERO_WINDOW,
     MARK_STRIDE,
+    RING_MAX,
     RULES,
     S_FLOW,
     SERVER,
@@ -56,8 +63,10 @@ from observer.tcp.track import finish, track
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 
-LOG_PER_SEGMENT: Final = 10
-"""Log entries that one segment can cause at most, its stream's first one included."""
+LOG_PER_SEGMENT: Final = 10 + PACKED_MAX + 2 * ENTRIES_MAX
+"""Rows of `log` that one segment can take at most: its stream's first one included, one flow packed, two made again."""
+ROWS_PER_SEGMENT: Final = 3
+"""Rows of `flows` that one segment can take: its own, one made again in its slot, one of the incarnation before."""
 EVENTS_PER_SEGMENT: Final = 16
 SPARE_ENTRIES_PER_STREAM: Final = 4
 """Log entries that a stream's only segment can cause at most, both endpoints together."""
@@ -147,6 +156,7 @@ class Tracker:
         self._engine = engine
         self._bound: Bound | None = None
         self._rows: Array | None = None
+        self._end: int | None = None
         self._row_space: Array = numpy.empty(0, numpy.int64)
         self._over: tuple[Callable[..., int], Array, Bound] | None = None
 
@@ -164,6 +174,9 @@ class Tracker:
         for i in range(12):
             g[G_SECRET + i] = secret.getrandbits(63) | 1
         g[G_TABLE : G_TABLE + TABLE_SIZE] = transition_array()
+        g[G_RING_SIZE] = RING_MAX
+        rules = packing_rules()
+        g[G_PACK : G_PACK + len(rules)] = rules
 
     def use(self, engine: Engine) -> None:
         """Run kernels another way from the next batch on."""
@@ -174,7 +187,7 @@ class Tracker:
     def _make_room(self, count: int) -> None:
         g = self.g
         moved = self.streams.reserve(int(g[G_STREAMS]) + count)
-        moved |= self.flows.reserve(int(g[G_FLOWS]) + count + 1)
+        moved |= self.flows.reserve(int(g[G_FLOWS]) + ROWS_PER_SEGMENT * count + 1)
         moved |= self.log.reserve(int(g[G_LOG]) + count * LOG_PER_SEGMENT)
         moved |= self.events.reserve(int(g[G_EVENTS]) + count * EVENTS_PER_SEGMENT)
         if len(self.marks) < count * MARK_STRIDE:
@@ -211,7 +224,7 @@ class Tracker:
 
     def finish(self, now: int | None = None) -> None:
         """The capture is over: run timers up to `now` (ns; default: the latest time seen)."""
-        flows = self.flow_count
+        flows = int(self.g[G_FLOWS])
         self.flows.reserve(flows + 1)
         self.log.reserve(int(self.g[G_LOG]) + 2 * flows + SPARE_ENTRIES)
         self.events.reserve(int(self.g[G_EVENTS]) + SPARE_ENTRIES)
@@ -220,7 +233,8 @@ class Tracker:
         bound = self._engine.bind(
             finish, self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.g, self.scratch
         )
-        bound(flows, self.now if now is None else now)
+        self._end = self.now if now is None else now
+        bound(flows, self._end)
 
     def _over_streams(self, entry: Callable[..., int], out: Array, first: int, stop: int) -> int:
         """Run an entry that makes rows from the streams first .. stop - 1."""
@@ -230,7 +244,8 @@ class Tracker:
                 self.scratch, out,
             )  # fmt: skip
             self._over = (entry, out, bound)
-        return self._over[2](first, stop, self.now)
+        self.g[G_FREE_ENTRY] = 0  # what is made for reading stands behind everything and is forgotten again
+        return self._over[2](first, stop, self.now if self._end is None else self._end)
 
     def flow_rows(self, first: int, stop: int) -> Array:
         """Everything about the streams first .. stop - 1: shape (stop - first, columns.ROW), cells columns.O_....
@@ -250,19 +265,17 @@ class Tracker:
         """
         stop = self.stream_count if stop is None else stop
         lone = self.stream_count - self.flow_count
-        entries = int(self.g[G_LOG]) if stop - first > 1 else self._log_of(first)
+        entries = int(self.g[G_LOG] + self.g[G_PACKED_ENTRIES]) if stop - first > 1 else self.entry_count(first)
         out: Array = numpy.empty((entries + min(lone, stop - first) * SPARE_ENTRIES_PER_STREAM + 1) * TRANSITION_STRIDE,
                                  numpy.int64)  # fmt: skip
         rows = self._over_streams(transitions, out, first, stop)
         return out.reshape(-1, TRANSITION_STRIDE)[:rows]
 
-    def _log_of(self, stream: int) -> int:
-        """A bound for the log entries of one stream: the whole log's size, capped by its own entries' count."""
-        return min(int(self.g[G_LOG]), self.entry_count(stream))
-
     def entry_count(self, stream: int) -> int:
-        """Log entries of one stream, live and retracted."""
+        """Log entries of one stream, live and retracted; of a packed one, how many it may have."""
         number = int(self.streams.cells[stream * STREAM_STRIDE + S_FLOW])
+        if number < 0:
+            return ENTRIES_MAX + 2
         if not number:
             return 0
         flow, log, count = (number - 1) * FLOW_STRIDE, self.log.cells, 0
@@ -322,7 +335,7 @@ class Tracker:
     @property
     def flow_count(self) -> int:
         """Streams of more than one segment."""
-        return int(self.g[G_FLOWS])
+        return int(self.g[G_LONG])
 
     @property
     def segment_count(self) -> int:
