@@ -644,3 +644,13 @@ def test_a_rule_can_be_switched_off() -> None:
         talk = deaf_server()
         talk.options = Options(without_rules=frozenset({rule}) if rule else frozenset())
         assert talk.final()[1] == state
+
+
+def test_a_round_trip_is_not_measured_by_a_clock_that_ran_backwards() -> None:
+    talk = Talk()
+    talk.client.syn()
+    talk.wait(-5).server.synack()
+    talk.client.ack()
+    talk.server.synack()  # sent before the ACK came
+    assert talk.retracted("server") == ""
+    assert talk.final()[1] == "ESTABLISHED"
