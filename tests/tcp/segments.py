@@ -111,10 +111,15 @@ def result(tracker: Tracker, streams: Sequence[int]) -> Seen:
 
 
 def track(
-    rows: Sequence[Sequence[int]], engine: Engine, options: Options, chunks: Iterable[int] = ()
+    rows: Sequence[Sequence[int]], engine: Engine, options: Options, chunks: Iterable[int] = (), ring: int | None = None
 ) -> tuple[Seen, list[int]]:
-    """What the kernels make of rows; and Wireshark's marks of each."""
+    """What the kernels make of rows; and Wireshark's marks of each.
+
+    With `ring` finished flows are packed as soon as that many others have finished.
+    """
     tracker = Tracker(engine, options)
+    if ring is not None:
+        tracker.g[layout.G_RING_SIZE] = ring
     streams, marks = feed(tracker, rows, chunks)
     tracker.finish()
     return result(tracker, streams), marks

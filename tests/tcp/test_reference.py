@@ -70,6 +70,9 @@ def test_speeds_and_chunks_agree(compiled: Engine, checked: Engine, rows: Rows, 
     assert track(rows, Interpreted(), OPTIONS, chunks) == expected
     assert track(rows, compiled, OPTIONS, chunks) == expected
     assert track(rows, checked, OPTIONS) == expected
+    # finished flows are packed away, and taken out again where more of them comes
+    assert track(rows, Interpreted(), OPTIONS, chunks, ring=1) == expected
+    assert track(rows, checked, OPTIONS, chunks, ring=1) == expected
 
 
 def shifted(rows: Rows, octets: int) -> Rows:
