@@ -20,7 +20,7 @@ from observer.segments import (
     TIME,
     TS_VALUE,
 )
-from observer.tcp.events import RETRACTION, SIMULTANEOUS_CLOSE, note
+from observer.tcp.events import HALF_CLOSED, RETRACTION, SIMULTANEOUS_CLOSE, note
 from observer.tcp.evidence import LOG_FRAME, LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
 from observer.tcp.handshake import echoes_first
 from observer.tcp.layout import (
@@ -39,6 +39,7 @@ from observer.tcp.layout import (
     F_CANDIDATE,
     F_CONTRADICTED,
     F_FIN,
+    F_HALF_TOLD,
     G_RULES_OFF,
     RULE_CLOSING,
     RULE_FIN_CONTIGUOUS,
@@ -91,6 +92,9 @@ def ack_proves(
     time, frame = rows[s + TIME], rows[s + FRAME]
     if covers_fin(flows, y, rows[s + ACK]):
         fin_received(flows, log, g, x, y, rows, s)
+        if rows[s + LENGTH] and not flows[x + E_FLAGS] & F_HALF_TOLD:
+            flows[x + E_FLAGS] |= F_HALF_TOLD
+            note(flows, events, g, flow, y, HALF_CLOSED, rows[s + LENGTH], time, frame)
     elif flows[x + E_FLAGS] & D_FIN:
         at = find(flows, log, x, RCV_FIN)
         passed = log[(at - 1) * LOG_STRIDE + LOG_TIME] if at else time

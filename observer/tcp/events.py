@@ -63,7 +63,7 @@ EVENT_NAMES: Final = (
     ("new_incarnation", "a SYN with a new number on a 4-tuple seen before; detail: the stream before"),
     ("time_wait_reused", "the new incarnation took the place of one in TIME-WAIT; detail: the stream before"),
     ("challenge_ack", "an ACK with old numbers answers a new SYN (RFC 5961 4, RFC 9293 3.5.1)"),
-    ("half_closed", "it has sent FIN and goes on receiving; detail: octets its peer sent afterwards"),
+    ("half_closed", "it has sent FIN and goes on receiving; detail: octets in its peer's first segment after that"),
     ("simultaneous_close", "both FINs crossed (RFC 9293 3.6, figure 13)"),
     ("retransmission", "octets sent before; detail: sequence number relative to the first"),
     ("out_of_order", "arrived late at the tap; detail: sequence number relative to the first"),

@@ -12,7 +12,7 @@ from typing import Final
 from observer.kernels import Int64s, kernel
 from observer.segments import ACK, CWR, ECE, FLAGS, FRAME, HAS_FAST_OPEN, HAS_MSS, HAS_SACK_PERMITTED, HAS_SCALE
 from observer.segments import HAS_TIMESTAMPS, LENGTH, MSS, OPTIONS, SCALE, SEQ, TIME, TS_ECHO, TS_VALUE
-from observer.tcp.events import CHALLENGE_ACK, DEFERRED_ACCEPT, FAST_OPEN, RETRACTION, SIMULTANEOUS_OPEN
+from observer.tcp.events import CHALLENGE_ACK, DEFERRED_ACCEPT, ECN, FAST_OPEN, RETRACTION, SIMULTANEOUS_OPEN
 from observer.tcp.events import SYN_RETRANSMITTED, SYNACK_AFTER_ACK, SYNACK_RETRANSMITTED, note
 from observer.tcp.evidence import append, insert, prove, retract, retract_end
 from observer.tcp.layout import (
@@ -184,6 +184,8 @@ def synack_sent(
         flows[x + E_OPEN_FIRST] = time
         flows[x + E_OPEN_FRAME] = frame
         traits(flows, x, rows, s, 1)
+        if flows[x + E_TRAITS] & flows[y + E_TRAITS] & TRAIT_ECN:
+            note(flows, events, g, flow, x, ECN, 0, time, frame)
         if flows[y + E_OPENINGS] & LOW == 1 and not flags & F_SYN and time > flows[y + E_OPEN_LAST]:
             flows[flow + (RTT_SERVER if y == flow + CLIENT else RTT_CLIENT)] = time - flows[y + E_OPEN_LAST]
         if flows[y + E_FLAGS] & F_ISS and gt(rows[s + ACK], add(flows[y + E_ISS], 1)):
