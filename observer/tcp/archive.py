@@ -21,8 +21,8 @@ from typing import Final
 from observer.kernels import Int64s, kernel, prefetch
 from observer.tcp import layout as c
 from observer.tcp import zeek_cells as z
-from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME
-from observer.tcp.flowtable import begin_flow, blank_flow, hash_of, pack, take_row
+from observer.tcp.evidence import LOG_BLOCK, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME
+from observer.tcp.flowtable import begin_flow, blank_flow, pack, take_row
 from observer.tcp.states import CLOSED, TIME_WAIT
 
 LOW: Final = 0xFFFFFFFF
@@ -102,29 +102,56 @@ def is_finished(flows: Int64s, flow: int) -> bool:
 
 
 @kernel
-def retire(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64s, flow: int) -> int:
+def retire(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64s, flow: int, tag: int) -> int:
     """If the flow is finished, put it into the ring, and pack what it takes the place of."""
     if not is_finished(flows, flow) or flows[flow + c.FLOW_FLAGS] & (c.FLOW_QUEUED | c.FLOW_KEPT):
         return 0
     flows[flow + c.FLOW_FLAGS] |= c.FLOW_QUEUED
     at = g[c.G_RING_NEXT]
-    oldest = g[c.G_RING + at] - 1
-    g[c.G_RING + at] = flow + 1
-    at = at + 1 if at + 1 < g[c.G_RING_SIZE] else 0
-    g[c.G_RING_NEXT] = at
+    place = c.G_RING + at * c.RING_STRIDE
+    oldest, old_tag = g[place] - 1, g[place + 1]
+    g[place] = flow + 1
+    g[place + 1] = tag
+    g[c.G_RING_NEXT] = (at + 1) % g[c.G_RING_SIZE]
     if oldest >= 0:
         flows[oldest + c.FLOW_FLAGS] &= ~c.FLOW_QUEUED
         if is_finished(flows, oldest):
-            archive(streams, slots, flows, log, g, oldest)
-        following = g[c.G_RING + at] - 1
-        for line in range(c.FLOW_STRIDE // c.LINE):  # it is long out of the caches
-            prefetch(flows, following + line * c.LINE)
+            archive(streams, slots, flows, log, g, oldest, old_tag)
+        fetch_next(streams, slots, flows, log, g)
     return 0
 
 
 @kernel
-def archive(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64s, flow: int) -> int:
-    """Pack a flow and give its row back; where it cannot be packed it stays a row for good."""
+def fetch_next(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64s) -> int:
+    """Ask the memory for what the next two to be packed need: it is long out of the caches."""
+    later = g[c.G_RING + (g[c.G_RING_NEXT] + 1) % g[c.G_RING_SIZE] * c.RING_STRIDE] - 1
+    for line in range(c.FLOW_STRIDE // c.LINE):
+        prefetch(flows, later + line * c.LINE)
+    place = c.G_RING + g[c.G_RING_NEXT] * c.RING_STRIDE
+    flow = g[place] - 1
+    if flow >= 0:  # its row is there by now
+        prefetch(slots, g[place + 1] & g[c.G_MASK])
+        prefetch(streams, flows[flow + c.STREAM] * c.STREAM_STRIDE)
+        prefetch(streams, flows[flow + c.STREAM] * c.STREAM_STRIDE + c.LINE)
+        fetch_log(flows, log, flow + c.CLIENT)
+        fetch_log(flows, log, flow + c.SERVER)
+    return 0
+
+
+@kernel
+def fetch_log(flows: Int64s, log: Int64s, x: int) -> int:
+    """Ask the memory for the first and the last block of an endpoint's log: mostly there are no others."""
+    first, last = (flows[x + c.E_FIRST] & LOW) * LOG_STRIDE, flows[x + c.E_TAIL] * LOG_STRIDE
+    prefetch(log, first)
+    prefetch(log, first + 2 * LOG_STRIDE)
+    prefetch(log, last)
+    prefetch(log, last - 2 * LOG_STRIDE)
+    return 0
+
+
+@kernel
+def archive(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64s, flow: int, tag: int) -> int:
+    """Pack a flow and give its row back; where it cannot be packed it stays a row for good.  tag: hash of its ends."""
     stream = flows[flow + c.STREAM]
     r = stream * c.STREAM_STRIDE
     entries = entries_of(flows, log, flow + c.CLIENT) + entries_of(flows, log, flow + c.SERVER)
@@ -140,10 +167,6 @@ def archive(streams: Int64s, slots: Int64s, flows: Int64s, log: Int64s, g: Int64
     g[c.G_PACKED_ENTRIES] += entries + 2  # 2: timers may still end both sides
     # the stream has no row any more, and its slot, if it has not been given to a later stream, says so
     streams[r + c.S_FLOW] = -(place + 1)
-    tag = hash_of(
-        g, streams[r + c.S_SRC], streams[r + c.S_SRC + 1], streams[r + c.S_DST], streams[r + c.S_DST + 1],
-        streams[r + c.S_PORTS],
-    )  # fmt: skip
     own = tag << 32 | c.SLOT_FLOW | (flow // c.FLOW_STRIDE + 1)
     slot = tag & g[c.G_MASK]
     while slots[slot] and slots[slot] != own:
@@ -165,7 +188,7 @@ def entries_of(flows: Int64s, log: Int64s, x: int) -> int:
     while at and count <= ENTRIES_MAX:
         count += 1
         at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
-    at = flows[x + c.E_DEAD]
+    at = flows[x + c.E_DEAD] & LOW
     while at and count <= ENTRIES_MAX:
         count += 1
         at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
@@ -235,7 +258,7 @@ def pack_log(
     """
     time, frame = streams[r + c.S_TIME], streams[r + c.S_FRAME]
     first, seal = flows[x + c.E_FIRST] & LOW, flows[x + c.E_FIRST] >> 32
-    live, starts, seals, ends, dead, last = 0, 0, 0, 0, 0, 0
+    live, starts, seals, ends, dead = 0, 0, 0, 0, 0
     at = first
     while at:
         live += 1
@@ -245,22 +268,27 @@ def pack_log(
         used = pack_entry(log, at, time, frame, used)
         cell = (at - 1) * LOG_STRIDE
         time, frame = log[cell + LOG_TIME], log[cell + LOG_FRAME]
-        last, at = cell, log[cell + LOG_LINK] >> 16
-    if first:
-        log[last + LOG_LINK] = g[c.G_FREE_ENTRY] << 16
-        g[c.G_FREE_ENTRY] = first
-    at = flows[x + c.E_DEAD]
+        at = free_entry(log, g, at)
+    at = flows[x + c.E_DEAD] & LOW
     while at:
         dead += 1
         used = pack_entry(log, at, time, frame, used)
         cell = (at - 1) * LOG_STRIDE
         time, frame = log[cell + LOG_TIME], log[cell + LOG_FRAME]
-        last, at = cell, log[cell + LOG_LINK] >> 16
-    if dead:
-        log[last + LOG_LINK] = g[c.G_FREE_ENTRY] << 16
-        g[c.G_FREE_ENTRY] = flows[x + c.E_DEAD]
+        at = free_entry(log, g, at)
     log[head] = live | dead << 8 | starts << 16 | seals << 24 | ends << 32
     return used
+
+
+@kernel
+def free_entry(log: Int64s, g: Int64s, entry: int) -> int:
+    """Give an entry's (+ 1) block back if it is the block's first; returns the next entry in the chain."""
+    cell = (entry - 1) * LOG_STRIDE + LOG_LINK
+    following = log[cell] >> 16
+    if (entry - 1) % LOG_BLOCK == 0:
+        log[cell] = g[c.G_FREE_BLOCK]
+        g[c.G_FREE_BLOCK] = entry
+    return following
 
 
 @kernel

@@ -31,7 +31,7 @@ from observer.tcp.layout import (
     E_TAIL,
     F_SEALED,
     F_UNKNOWN_START,
-    G_FREE_ENTRY,
+    G_FREE_BLOCK,
     G_LOG,
     G_TABLE,
 )
@@ -58,6 +58,7 @@ from observer.tcp.states import (
 
 LOW: Final = 0xFFFFFFFF
 LOG_STRIDE: Final = 4
+LOG_BLOCK: Final = 4  # entries that an endpoint is given at once: two cache lines
 LOG_TIME: Final = 0
 LOG_FRAME: Final = 1
 LOG_PROOF: Final = 2
@@ -110,14 +111,22 @@ def relink_first(flows: Int64s, log: Int64s, x: int, entry: int) -> int:
 
 
 @kernel
-def new_entry(log: Int64s, g: Int64s) -> int:
-    """Number of an entry that is free."""
-    free = g[G_FREE_ENTRY]
-    if free:
-        g[G_FREE_ENTRY] = log[(free - 1) * LOG_STRIDE + LOG_LINK] >> 16
-        return free - 1
-    entry = g[G_LOG]
-    g[G_LOG] = entry + 1
+def new_entry(flows: Int64s, log: Int64s, g: Int64s, x: int) -> int:
+    """Number of an entry that is free: the next one of the endpoint's block.
+
+    Entries come in blocks, so that an endpoint's log is in few cache lines.  A block's first entry is always one of the
+    endpoint's own, live or retracted: `archive` finds the blocks by that.
+    """
+    entry = flows[x + E_DEAD] >> 32
+    if entry % LOG_BLOCK == 0:
+        free = g[G_FREE_BLOCK]
+        if free:
+            entry = free - 1
+            g[G_FREE_BLOCK] = log[entry * LOG_STRIDE + LOG_LINK]
+        else:
+            entry = (g[G_LOG] + LOG_BLOCK - 1) & -LOG_BLOCK
+            g[G_LOG] = entry + LOG_BLOCK
+    flows[x + E_DEAD] = (entry + 1) << 32 | flows[x + E_DEAD] & LOW
     return entry
 
 
@@ -128,7 +137,7 @@ def append(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, certainty:
     to = step(g, state, event)
     if to == state:
         return 0
-    entry = new_entry(log, g)
+    entry = new_entry(flows, log, g, x)
     at = entry * LOG_STRIDE
     log[at + LOG_TIME] = time
     log[at + LOG_FRAME] = frame
@@ -169,7 +178,7 @@ def insert(
         at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
     if step(g, state, event) == state:
         return 0
-    entry = new_entry(log, g)
+    entry = new_entry(flows, log, g, x)
     new = entry * LOG_STRIDE
     log[new + LOG_TIME] = time
     log[new + LOG_FRAME] = frame
@@ -203,6 +212,9 @@ def fold(flows: Int64s, log: Int64s, g: Int64s, x: int) -> int:
 @kernel
 def find(flows: Int64s, log: Int64s, x: int, event: int) -> int:
     """Live entry of the event + 1; 0: there is none.  The newest, if there were several."""
+    found = flows[x + E_TAIL]
+    if found and log[(found - 1) * LOG_STRIDE + LOG_LINK] & 0xFF == event and flows[x + E_LOG]:
+        return found  # mostly it is the newest of all: no walk, whose first entries are long out of the caches
     found = 0
     at = flows[x + E_LOG]
     while at:
@@ -252,9 +264,9 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
         relink_first(flows, log, x, behind)
     if not behind:
         flows[x + E_TAIL] = before if before else flows[x + E_FIRST] >> 32
-    log[cell + LOG_LINK] = flows[x + E_DEAD] << 16 | RETRACTED << 8 | state << LOG_BELIEVED | event
+    log[cell + LOG_LINK] = (flows[x + E_DEAD] & LOW) << 16 | RETRACTED << 8 | state << LOG_BELIEVED | event
     log[cell + LOG_PROOF] = frame
-    flows[x + E_DEAD] = at
+    flows[x + E_DEAD] = flows[x + E_DEAD] & ~LOW | at
     doubt = doubt_of(event, ASSUMED) | doubt_of(event, TIMER)
     flows[x + E_FLAGS] &= ~doubt
     fold(flows, log, g, x)

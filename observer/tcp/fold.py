@@ -108,7 +108,7 @@ def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: 
             row = write(out, row, who, log, cell, state, after, latest)
         state = after
         at = log[cell + LOG_LINK] >> 16
-    at = flows[x + E_DEAD]
+    at = flows[x + E_DEAD] & LOW
     while at:
         cell = (at - 1) * LOG_STRIDE
         before = log[cell + LOG_LINK] >> LOG_BELIEVED & 0xF

@@ -219,7 +219,7 @@ def segment(
         from_server = (1 - same) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
     marks[i * MARK_STRIDE + M_STREAM] = stream << 1 | from_server
     marks[i * MARK_STRIDE + M_MARKS] = take(streams, flows, log, events, g, flow, from_server, rows, s)
-    retire(streams, slots, flows, log, g, flow)
+    retire(streams, slots, flows, log, g, flow, tag)
     return 0
 
 

@@ -20,7 +20,7 @@ from observer.segments import STRIDE
 from observer.tcp import events as event_module
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
 from observer.tcp.columns import ROW, flow_rows, intern
-from observer.tcp.evidence import LOG_LINK, LOG_STRIDE
+from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
 from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
 from observer.tcp.layout import (
@@ -32,7 +32,7 @@ from observer.tcp.layout import (
     G_EVENTS,
     G_FIN_TIMEOUT,
     G_FLOWS,
-    G_FREE_ENTRY,
+    G_FREE_BLOCK,
     G_LOG,
     G_LONG,
     G_MASK,
@@ -63,8 +63,9 @@ from observer.tcp.track import finish, track
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 
-LOG_PER_SEGMENT: Final = 10 + PACKED_MAX + 2 * ENTRIES_MAX
-"""Rows of `log` that one segment can take at most: its stream's first one included, one flow packed, two made again."""
+LOG_PER_SEGMENT: Final = 10 * LOG_BLOCK + PACKED_MAX + 2 * ENTRIES_MAX
+"""Rows of `log` that one segment can take at most: ten entries with its stream's first one, each of them
+perhaps in a new block, one flow packed, two made again."""
 ROWS_PER_SEGMENT: Final = 3
 """Rows of `flows` that one segment can take: its own, one made again in its slot, one of the incarnation before."""
 EVENTS_PER_SEGMENT: Final = 16
@@ -226,7 +227,7 @@ class Tracker:
         """The capture is over: run timers up to `now` (ns; default: the latest time seen)."""
         flows = int(self.g[G_FLOWS])
         self.flows.reserve(flows + 1)
-        self.log.reserve(int(self.g[G_LOG]) + 2 * flows + SPARE_ENTRIES)
+        self.log.reserve(int(self.g[G_LOG]) + 2 * LOG_BLOCK * flows + SPARE_ENTRIES)
         self.events.reserve(int(self.g[G_EVENTS]) + SPARE_ENTRIES)
         self._bound = None
         self._over = None
@@ -244,7 +245,7 @@ class Tracker:
                 self.scratch, out,
             )  # fmt: skip
             self._over = (entry, out, bound)
-        self.g[G_FREE_ENTRY] = 0  # what is made for reading stands behind everything and is forgotten again
+        self.g[G_FREE_BLOCK] = 0  # what is made for reading stands behind everything and is forgotten again
         return self._over[2](first, stop, self.now if self._end is None else self._end)
 
     def flow_rows(self, first: int, stop: int) -> Array:
