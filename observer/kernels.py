@@ -49,7 +49,13 @@ class Int64s(Protocol):
 
 
 ENTRIES: dict[str, Callable[..., int]] = {}
-KERNEL_MODULES = ("observer.capture.scan", "observer.wire.decode", "observer.tcp.track", "observer.tcp.fold", "observer.tcp.columns")
+KERNEL_MODULES = (
+    "observer.capture.scan",
+    "observer.wire.decode",
+    "observer.tcp.track",
+    "observer.tcp.fold",
+    "observer.tcp.columns",
+)
 """The modules whose entries are compiled; importing them registers all kernels."""
 
 
@@ -64,7 +70,7 @@ def entry(function: F) -> F:
     return function
 
 
-def prefetch(array: Int64s, index: int) -> int:  # noqa: ARG001  means something to the translator only
+def prefetch(array: Int64s, index: int) -> int:
     """Say that a cell will be wanted soon; interpreted, nothing happens.  The index may be anything."""
     return 0
 

@@ -118,7 +118,9 @@ def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: In
             # y repeated its FIN before x acknowledged it, and x did not get it twice: the first was lost
             move_ack_of_fin(flows, log, g, x, frame)
             retract(flows, log, g, x, RCV_FIN, frame)
-            insert_fin(flows, log, g, x, flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], rows[s + TIME], frame)
+            insert_fin(
+                flows, log, g, x, flows[x + E_CANDIDATE_TIME], flows[x + E_CANDIDATE_FRAME], rows[s + TIME], frame
+            )
         else:
             prove(flows, log, x, RCV_FIN, frame)
     elif waits_for_fin(flows[x + E_STATE]) and not g[G_RULES_OFF] & RULE_FIN_INSERT:
@@ -161,9 +163,7 @@ def enter_time_wait(flows: Int64s, x: int, time: int) -> int:
 
 
 @kernel
-def crossed_fins(
-    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, rows: Int64s, s: int
-) -> int:
+def crossed_fins(flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, rows: Int64s, s: int) -> int:
     """x sends its FIN without acknowledging y's: it had not received it.  Both go through CLOSING to TIME-WAIT."""
     time, frame = rows[s + TIME], rows[s + FRAME]
     retract(flows, log, g, x, RCV_FIN, frame)
@@ -227,4 +227,3 @@ def ack_of_fin_towards(flows: Int64s, log: Int64s, g: Int64s, y: int, ack: int, 
     if covers_fin(flows, y, ack) and append(flows, log, g, y, RCV_ACK_OF_FIN, ASSUMED, time, frame):
         enter_time_wait(flows, y, time)
     return 0
-

@@ -299,7 +299,11 @@ def ended(c_state: int, s_state: int, c_path: int, s_path: int) -> int:
         return ENDED_RESET
     if path & PATH_TIMEOUT:
         return ENDED_TIMEOUT
-    return ENDED_FIN if path & PATH_FIN and c_state in (CLOSED, TIME_WAIT) and s_state in (CLOSED, TIME_WAIT) else ENDED_OPEN
+    return (
+        ENDED_FIN
+        if path & PATH_FIN and c_state in (CLOSED, TIME_WAIT) and s_state in (CLOSED, TIME_WAIT)
+        else ENDED_OPEN
+    )
 
 
 @kernel
@@ -310,7 +314,7 @@ def is_initial(ttl: int) -> bool:
 
 @kernel
 def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: int) -> int:
-    """Where the capture was made: the side whose round trip is much the shorter, and whose TTL no router has lowered."""
+    """Where the capture was made: on the side with much the shorter round trip, whose TTL no router has lowered."""
     c_trip, s_trip = flows[flow + RTT_CLIENT], flows[flow + RTT_SERVER]
     c_near, s_near = is_initial(flows[client + E_COUNTS_3] >> 40), is_initial(flows[server + E_COUNTS_3] >> 40)
     out[o + O_TAP] = -1
@@ -355,5 +359,3 @@ def intern(streams: Int64s, g: Int64s, slots: Int64s, distinct: Int64s, codes: I
             slots[at] = known
         codes[i] = slots[at] - 1
     return known
-
-

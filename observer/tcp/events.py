@@ -56,7 +56,7 @@ EVENT_NAMES: Final = (
     ("syn_retransmitted", "the SYN again, same sequence number; detail: how often so far"),
     ("synack_retransmitted", "the SYN-ACK again; detail: how often so far"),
     ("synack_after_ack", "the SYN-ACK again although the handshake's ACK had passed; detail: how often so far"),
-    ("deferred_accept", "the first repeat of the SYN-ACK came so late that the listener defers accept (TCP_DEFER_ACCEPT)"),
+    ("deferred_accept", "the first repeat of the SYN-ACK came so late that accept is deferred (TCP_DEFER_ACCEPT)"),
     ("simultaneous_open", "both sides sent a SYN (RFC 9293 3.5, figure 7)"),
     ("fast_open", "data in the SYN, acknowledged by the SYN-ACK (RFC 7413); detail: octets"),
     ("midstream", "the capture begins after the connection's opening"),

@@ -10,10 +10,38 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, kernel
-from observer.segments import ACK, CWR, ECE, FLAGS, FRAME, HAS_FAST_OPEN, HAS_MSS, HAS_SACK_PERMITTED, HAS_SCALE
-from observer.segments import HAS_TIMESTAMPS, LENGTH, MSS, OPTIONS, SCALE, SEQ, TIME, TS_ECHO, TS_VALUE
-from observer.tcp.events import CHALLENGE_ACK, DEFERRED_ACCEPT, ECN, FAST_OPEN, RETRACTION, SIMULTANEOUS_OPEN
-from observer.tcp.events import SYN_RETRANSMITTED, SYNACK_AFTER_ACK, SYNACK_RETRANSMITTED, note
+from observer.segments import (
+    ACK,
+    CWR,
+    ECE,
+    FLAGS,
+    FRAME,
+    HAS_FAST_OPEN,
+    HAS_MSS,
+    HAS_SACK_PERMITTED,
+    HAS_SCALE,
+    HAS_TIMESTAMPS,
+    LENGTH,
+    MSS,
+    OPTIONS,
+    SCALE,
+    SEQ,
+    TIME,
+    TS_ECHO,
+    TS_VALUE,
+)
+from observer.tcp.events import (
+    CHALLENGE_ACK,
+    DEFERRED_ACCEPT,
+    ECN,
+    FAST_OPEN,
+    RETRACTION,
+    SIMULTANEOUS_OPEN,
+    SYN_RETRANSMITTED,
+    SYNACK_AFTER_ACK,
+    SYNACK_RETRANSMITTED,
+    note,
+)
 from observer.tcp.evidence import append, insert, prove, retract, retract_end
 from observer.tcp.layout import (
     CLIENT,
@@ -285,7 +313,9 @@ def speaks(
             frame,
         )  # fmt: skip
         # where the candidate is older than the opening that counts, it is from now on
-        if not inserted and not fast_open:  # with Fast Open a server may send data before its SYN is acknowledged (RFC 7413 4.2)
+        if (
+            not inserted and not fast_open
+        ):  # with Fast Open a server may send data before its SYN is acknowledged (RFC 7413 4.2)
             append(flows, log, g, x, RCV_ACK_OF_SYN, ACKNOWLEDGED, time, frame)
     elif state == UNKNOWN:
         append(flows, log, g, x, MIDSTREAM, SENT, time, frame)

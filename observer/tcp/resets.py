@@ -9,9 +9,9 @@ from typing import Final
 
 from observer.kernels import Int64s, kernel
 from observer.segments import ACK, ACK_FLAG, FLAGS, FRAME, SEQ, TIME, TTL
-from observer.tcp.events import REFUSED, RESET, RESET_FORGED, RESET_IGNORED, RETRACTION, note
 from observer.tcp.archive import row_of
-from observer.tcp.evidence import append, prove, retract
+from observer.tcp.events import REFUSED, RESET, RESET_FORGED, RESET_IGNORED, RETRACTION, note
+from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, append, find, prove, retract
 from observer.tcp.flowtable import old_roles_equal
 from observer.tcp.layout import (
     A_ACK,
@@ -34,7 +34,6 @@ from observer.tcp.layout import (
     F_SND,
     F_SYN,
     F_SYNACK,
-    FLOW_STRIDE,
     G_FIN_TIMEOUT,
     G_RULES_OFF,
     PREVIOUS,
@@ -42,11 +41,8 @@ from observer.tcp.layout import (
     RULE_NEVER_ESTABLISHED,
     RULE_RST_FORGED,
     RULE_RST_WINDOW,
-    S_FLOW,
     SERVER,
-    STREAM_STRIDE,
 )
-from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, find
 from observer.tcp.sequence import add, ge, gt, le
 from observer.tcp.states import (
     ASSUMED,
@@ -112,7 +108,7 @@ def answers_challenge(flows: Int64s, g: Int64s, flow: int, y: int, seq: int) -> 
 
 @kernel
 def previous_flow(flows: Int64s, log: Int64s, g: Int64s, streams: Int64s, flow: int) -> int:
-    """First cell of the flow of the incarnation before on this 4-tuple; -1: none, or only one segment of it was seen."""
+    """First cell of the flow of the incarnation before on this 4-tuple; -1: none of which more than a segment was seen."""
     stream = flows[flow + PREVIOUS]
     if not stream:
         return -1
@@ -203,4 +199,3 @@ def reset_towards(
     else:
         note(flows, events, g, flow, x, RESET_IGNORED, 0, time, frame)
     return 0
-

@@ -305,9 +305,7 @@ def probes(
 
 
 @kernel
-def window(
-    flows: Int64s, events: Int64s, g: Int64s, flow: int, x: int, value: int, time: int, frame: int
-) -> int:
+def window(flows: Int64s, events: Int64s, g: Int64s, flow: int, x: int, value: int, time: int, frame: int) -> int:
     """x closes or opens its receive window."""
     kept = flows[x + E_FLAGS]
     if value == 0 and not kept & F_ZERO_WINDOW:
@@ -422,9 +420,7 @@ def contiguous(flows: Int64s, x: int, seq: int, end: int, length: int) -> int:
 @kernel
 def in_island(flows: Int64s, x: int, seq: int) -> bool:
     """Whether the octet was seen already, beyond the first hole."""
-    return (
-        flows[x + E_FLAGS] & F_ISLAND != 0 and ge(seq, flows[x + E_ISLAND]) and lt(seq, flows[x + E_ISLAND + 1])
-    )
+    return flows[x + E_FLAGS] & F_ISLAND != 0 and ge(seq, flows[x + E_ISLAND]) and lt(seq, flows[x + E_ISLAND + 1])
 
 
 @kernel
@@ -438,9 +434,7 @@ def join_island(flows: Int64s, x: int) -> int:
 
 
 @kernel
-def quoted(
-    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, rows: Int64s, s: int
-) -> int:
+def quoted(flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, rows: Int64s, s: int) -> int:
     """An ICMP error quotes a segment of x: a hard error while x is opening, a soft one later (RFC 1122 4.2.3.9)."""
     time, frame = rows[s + TIME], rows[s + FRAME]
     run_timers(flows, log, g, flow, time)

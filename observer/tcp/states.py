@@ -135,7 +135,7 @@ _OPENING: Final = (
     Transition(CLOSED, SND_SYNACK, SYN_RECEIVED, "passive open: the SYN reached a listener", "RFC 9293 3.10.7.2"),
     Transition(LISTEN, SND_SYNACK, SYN_RECEIVED, "passive open: the SYN reached a listener", "RFC 9293 3.10.7.2"),
     Transition(UNKNOWN, SND_SYNACK, SYN_RECEIVED, "passive open whose SYN was not captured", "RFC 9293 3.10.7.2"),
-    Transition(SYN_SENT, SND_SYNACK, SYN_RECEIVED, "simultaneous open: it got the peer's SYN", "RFC 9293 3.5, figure 7"),
+    Transition(SYN_SENT, SND_SYNACK, SYN_RECEIVED, "simultaneous open: it has the SYN", "RFC 9293 3.5, figure 7"),
     Transition(SYN_SENT, RCV_SYN, SYN_RECEIVED, "simultaneous open", "RFC 9293 3.5, figure 7"),
     Transition(SYN_SENT, RCV_SYNACK, ESTABLISHED, "its SYN is acknowledged: connect() returns", "RFC 9293 3.10.7.3"),
     Transition(SYN_RECEIVED, RCV_ACK_OF_SYN, ESTABLISHED, "its SYN is acknowledged: accept() can return",
@@ -155,7 +155,7 @@ _CLOSING: Final = (
     Transition(FIN_WAIT_2, RCV_FIN, TIME_WAIT, "the peer closed too", "RFC 9293 3.10.7.4"),
     Transition(FIN_WAIT_1, RCV_ACK_OF_FIN, FIN_WAIT_2, "its FIN is acknowledged", "RFC 9293 3.10.7.4"),
     Transition(CLOSING, RCV_ACK_OF_FIN, TIME_WAIT, "its FIN is acknowledged", "RFC 9293 3.10.7.4"),
-    Transition(LAST_ACK, RCV_ACK_OF_FIN, CLOSED, "its FIN is acknowledged: the connection is gone", "RFC 9293 3.10.7.4"),
+    Transition(LAST_ACK, RCV_ACK_OF_FIN, CLOSED, "its FIN is acknowledged: all is over", "RFC 9293 3.10.7.4"),
     Transition(TIME_WAIT, EXPIRE, CLOSED, "2 MSL passed", "RFC 9293 3.4.2"),
     Transition(SYN_RECEIVED, EXPIRE, CLOSED, "the request was dropped after its last repeat, without a word",
                "Linux net.ipv4.tcp_synack_retries"),
@@ -175,7 +175,9 @@ def _ends() -> tuple[Transition, ...]:
         (GIVE_UP, "its retransmissions were never answered", "RFC 9293 3.8.3"),
         (REPLACED, "a new incarnation took the place", "RFC 9293 3.5.1, RFC 6191"),
     )
-    return tuple(Transition(state, event, CLOSED, reason, source) for event, reason, source in causes for state in _LIVE)
+    return tuple(
+        Transition(state, event, CLOSED, reason, source) for event, reason, source in causes for state in _LIVE
+    )
 
 
 TRANSITIONS: Final[tuple[Transition, ...]] = _OPENING + _CLOSING + _ends()

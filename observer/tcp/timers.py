@@ -59,7 +59,9 @@ from observer.tcp.states import (
     TIMER,
 )
 
-UNKNOWN_TRIP_NS: Final = 200_000_000  # a round trip where none was measured: generous, so that nothing is concluded early
+UNKNOWN_TRIP_NS: Final = (
+    200_000_000  # a round trip where none was measured: generous, so that nothing is concluded early
+)
 TRIP_MARGIN_NS: Final = 1_000_000  # scheduling of the endpoint's host
 STATELESS_DATA_NS: Final = 1_300_000_000  # three copies of the client's data take longer than this (measured)
 LATEST: Final = 4  # as a shift: a timer of seconds fires late by up to 1/16, so that is when it surely had (measured)
@@ -140,7 +142,8 @@ def stateless_server(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, now:
     (a SYN cookie whose ACK met a full accept queue).  Then it was CLOSED right behind its SYN-ACK.
     """
     if (
-        flows[y + E_FLAGS] & (F_SYNACK | F_OTHER | D_ACK_OF_SYN | F_CONTRADICTED | F_DEFERRED) == F_SYNACK | D_ACK_OF_SYN
+        flows[y + E_FLAGS] & (F_SYNACK | F_OTHER | D_ACK_OF_SYN | F_CONTRADICTED | F_DEFERRED)
+        == F_SYNACK | D_ACK_OF_SYN
         and flows[y + E_OPENINGS] >> 32 == 1
         and flows[x + E_RETX_COUNT] >= 2
         and now - flows[y + E_OPEN_FIRST] > STATELESS_DATA_NS
