@@ -108,7 +108,7 @@ def answers_challenge(flows: Int64s, g: Int64s, flow: int, y: int, seq: int) -> 
 
 @kernel
 def previous_flow(flows: Int64s, log: Int64s, g: Int64s, streams: Int64s, flow: int) -> int:
-    """First cell of the flow of the incarnation before on this 4-tuple; -1: none of which more than a segment was seen."""
+    """First cell of the flow of the incarnation before on this 4-tuple; -1: none with more than one segment."""
     stream = flows[flow + PREVIOUS]
     if not stream:
         return -1
