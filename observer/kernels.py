@@ -230,8 +230,7 @@ def compile_entries(*, checked: bool = False) -> bytes:
 
 def fingerprint() -> str:
     """Names everything the object code depends on: the kernels' sources, the compiler, the processor."""
-    from importlib.metadata import version
-
+    import llvmlite  # its own version: importlib.metadata takes 20 ms more
     import llvmlite.binding as llvm
 
     digest = hashlib.sha256()
@@ -241,7 +240,7 @@ def fingerprint() -> str:
             digest.update(path.read_bytes())
     for file in ("segments.py", "kernels.py", "translate.py"):
         digest.update((package / file).read_bytes())
-    for part in (sys.version, version("llvmlite"), llvm.get_host_cpu_name()):
+    for part in (sys.version, llvmlite.__version__, llvm.get_host_cpu_name()):
         digest.update(part.encode())
     digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
     return digest.hexdigest()[:20]

