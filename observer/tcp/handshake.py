@@ -49,6 +49,7 @@ from observer.tcp.layout import (
     D_SYNACK,
     E_CANDIDATE_FRAME,
     E_CANDIDATE_TIME,
+    E_DATA_FRAME,
     E_FLAGS,
     E_ISS,
     E_OPEN_FIRST,
@@ -73,6 +74,7 @@ from observer.tcp.layout import (
     FLOW_FAST_OPEN,
     FLOW_FLAGS,
     G_RULES_OFF,
+    G_SYNACK_FIRST,
     HANDSHAKE,
     RTT_CLIENT,
     RTT_SERVER,
@@ -131,7 +133,7 @@ def traits(flows: Int64s, x: int, rows: Int64s, s: int, synack: int) -> int:
     # RFC 3168 6.1.1: an ECN-setup SYN has ECE and CWR, an ECN-setup SYN-ACK has ECE alone
     if rows[s + FLAGS] & (ECE | CWR) == (ECE if synack else ECE | CWR):
         kept |= TRAIT_ECN
-    if options & HAS_TIMESTAMPS and not synack:
+    if options & HAS_TIMESTAMPS:
         kept |= TRAIT_STAMPED | (rows[s + TS_VALUE] & LOW) << TRAIT_STAMP
     flows[x + E_TRAITS] = kept
     return 0
@@ -139,7 +141,7 @@ def traits(flows: Int64s, x: int, rows: Int64s, s: int, synack: int) -> int:
 
 @kernel
 def echoes_first(flows: Int64s, g: Int64s, y: int, rows: Int64s, s: int) -> bool:
-    """Whether the segment echoes the timestamp of y's first SYN (of y's first FIN, once y has sent one).
+    """Whether the segment echoes the timestamp of y's first SYN or SYN-ACK (of y's first FIN, once y has sent one).
 
     RFC 7323 4.3: what a receiver echoes is what it took in order, not what was repeated later.
     """
@@ -149,6 +151,42 @@ def echoes_first(flows: Int64s, g: Int64s, y: int, rows: Int64s, s: int) -> bool
         and flows[y + E_TRAITS] >> TRAIT_STAMP & LOW == rows[s + TS_ECHO]
         and g[G_RULES_OFF] & RULE_ECHO == 0
     )
+
+
+@kernel
+def echoes_later(flows: Int64s, g: Int64s, y: int, rows: Int64s, s: int) -> bool:
+    """Whether the segment echoes another timestamp than that of y's first SYN-ACK, which y has repeated."""
+    return (
+        flows[y + E_OPENINGS] >> 32 > 1
+        and flows[y + E_FLAGS] & F_OTHER == 0
+        and rows[s + OPTIONS] & HAS_TIMESTAMPS != 0
+        and flows[y + E_TRAITS] & TRAIT_STAMPED != 0
+        and flows[y + E_TRAITS] >> TRAIT_STAMP & LOW != rows[s + TS_ECHO]
+        and g[G_RULES_OFF] & RULE_ECHO == 0
+    )
+
+
+@kernel
+def answers_earlier(flows: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> bool:
+    """Whether x's SYN-ACK, the first at the tap, repeats one that was lost before the tap: x took y's first SYN.
+
+    It echoes the first of several SYNs; or there is one SYN only, as long ago as a server waits before it repeats.
+    """
+    if flows[x + E_TAIL] or flows[y + E_OPENINGS] & LOW == 0:
+        return False
+    if flows[y + E_OPENINGS] & LOW > 1:
+        return echoes_first(flows, g, y, rows, s)
+    wait = g[G_SYNACK_FIRST]
+    late = rows[s + TIME] >= flows[y + E_OPEN_FIRST] + wait
+    return late and acks_syn(flows, y, rows[s + ACK]) and g[G_RULES_OFF] & RULE_ECHO == 0
+
+
+@kernel
+def stands_still(flows: Int64s, x: int, rows: Int64s, s: int) -> int:
+    """Forget x's timestamp where its repeat has the same: its clock does not tell them apart."""
+    if rows[s + OPTIONS] & HAS_TIMESTAMPS and flows[x + E_TRAITS] >> TRAIT_STAMP & LOW == rows[s + TS_VALUE]:
+        flows[x + E_TRAITS] &= ~TRAIT_STAMPED
+    return 0
 
 
 @kernel
@@ -172,8 +210,7 @@ def syn_sent(
         traits(flows, x, rows, s, 0)
     else:
         note(flows, events, g, flow, x, SYN_RETRANSMITTED, flows[x + E_OPENINGS] & LOW, time, frame)
-        if flows[x + E_TRAITS] >> TRAIT_STAMP & LOW == rows[s + TS_VALUE]:
-            flows[x + E_TRAITS] &= ~TRAIT_STAMPED  # its clock does not tell the repeat from the first
+        stands_still(flows, x, rows, s)
         if not g[G_RULES_OFF] & RULE_ALIVE:
             retract_end(flows, log, g, x, frame)
         if flows[x + E_FLAGS] & D_SYNACK and not g[G_RULES_OFF] & RULE_RETRACT_SYNACK:
@@ -214,18 +251,19 @@ def synack_sent(
         traits(flows, x, rows, s, 1)
         if flows[x + E_TRAITS] & flows[y + E_TRAITS] & TRAIT_ECN:
             note(flows, events, g, flow, x, ECN, 0, time, frame)
-        if flows[y + E_OPENINGS] & LOW == 1 and not flags & F_SYN and time > flows[y + E_OPEN_LAST]:
+        earlier = answers_earlier(flows, g, x, y, rows, s)
+        if flows[y + E_OPENINGS] & LOW == 1 and not earlier and not flags & F_SYN and time > flows[y + E_OPEN_LAST]:
             flows[flow + (RTT_SERVER if y == flow + CLIENT else RTT_CLIENT)] = time - flows[y + E_OPEN_LAST]
         if flows[y + E_FLAGS] & F_ISS and gt(rows[s + ACK], add(flows[y + E_ISS], 1)):
             flows[flow + FLOW_FLAGS] |= FLOW_FAST_OPEN
             note(flows, events, g, flow, y, FAST_OPEN, (rows[s + ACK] - flows[y + E_ISS] - 1) & 0xFFFF, time, frame)
-        if flows[y + E_OPENINGS] & LOW > 1 and flows[x + E_TAIL] == 0 and echoes_first(flows, g, y, rows, s):
-            # It took the first SYN; what it answered to that was lost before the tap.
+        if earlier:
             insert(flows, log, g, x, SND_SYNACK, ACKNOWLEDGED, flows[y + E_OPEN_FIRST], flows[y + E_OPEN_FRAME], frame)
             flows[x + E_OPEN_FIRST] = flows[y + E_OPEN_FIRST]
     else:
         note(flows, events, g, flow, x, SYNACK_RETRANSMITTED, flows[x + E_OPENINGS] >> 32, time, frame)
         retract_end(flows, log, g, x, frame)
+        stands_still(flows, x, rows, s)
         synack_again(flows, log, events, g, flow, x, y, time, frame)
     flows[x + E_OPENINGS] += 1 << 32
     flows[x + E_OPEN_LAST] = time
@@ -322,7 +360,11 @@ def speaks(
     elif state == CLOSED and not flags & (F_SYN | F_SYNACK | F_OTHER):
         speaks_unopened(flows, log, events, g, flow, x, y, ack, time, frame)
     if flags & D_SYNACK and acks_syn(flows, y, ack):
-        prove(flows, log, x, RCV_SYNACK, frame)
+        if echoes_later(flows, g, y, rows, s):
+            retract(flows, log, g, x, RCV_SYNACK, frame)
+            insert(flows, log, g, x, RCV_SYNACK, ACKNOWLEDGED, flows[y + E_OPEN_LAST], flows[y + E_DATA_FRAME], frame)
+        else:
+            prove(flows, log, x, RCV_SYNACK, frame)
         flows[flow + HANDSHAKE] = time - flows[x + E_OPEN_FIRST]
     if flags & D_ACK_OF_SYN:
         prove(flows, log, x, RCV_ACK_OF_SYN, frame)

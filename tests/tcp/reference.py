@@ -206,7 +206,7 @@ class Endpoint:
     island: tuple[int, int] | None = None  # the first run beyond the first hole
     acked: int | None = None  # highest acknowledgment sent
     fin: int | None = None
-    stamp: int | None = None  # timestamp of its first SYN; from its FIN on, of its first FIN
+    stamp: int | None = None  # timestamp of its first SYN or SYN-ACK; from its FIN on, of its first FIN
     syns: int = 0
     synacks: int = 0
     spoke: bool = False  # sent anything but SYN and RST
@@ -561,7 +561,11 @@ class Connection:
             else:
                 x.challenged = True
         if doubted[0] and y.syn_is_acked(s.ack):
-            x.prove(RCV_SYNACK, s.frame)
+            if y.synacks > 1 and not y.spoke and None not in (y.stamp, s.echo) and y.stamp != s.echo:
+                x.retract(RCV_SYNACK, s.frame)  # what it took is the repeat
+                x.insert(RCV_SYNACK, ACKNOWLEDGED, y.last_opening, y.data[1], s.frame)
+            else:
+                x.prove(RCV_SYNACK, s.frame)
         if doubted[1]:
             x.prove(RCV_ACK_OF_SYN, s.frame)
 
@@ -577,8 +581,7 @@ class Connection:
             x.first_opening = s.time, s.frame
             x.stamp = s.stamp
         else:
-            if x.stamp == s.stamp:
-                x.stamp = None  # its clock does not tell the repeat from the first
+            self.stands_still(s, x)
             x.retract_end(s.frame)
             if x.assumes(RCV_SYNACK):  # it repeats its SYN: it never got the SYN-ACK that passed
                 x.retract(RCV_SYNACK, s.frame)
@@ -590,17 +593,18 @@ class Connection:
     def sends_synack(self, s: Segment, x: Endpoint, y: Endpoint) -> None:
         if x.synacks == 0:
             x.first_opening = s.time, s.frame
-            x.stamp = None
-            if y.syns == 1 and not x.syns and s.time > y.last_opening:
+            x.stamp = s.stamp
+            earlier = self.answers_earlier(s, x, y)
+            if y.syns == 1 and not earlier and not x.syns and s.time > y.last_opening:
                 self.trips[self.side(x)] = s.time - y.last_opening
             if y.iss is not None and beyond(s.ack, (y.iss + 1) % MODULUS):
                 self.fast_open = True
-            if y.syns > 1 and not x.history and self.echoes_first(s, y):
-                # it took the first of several SYNs; what it answered to that was lost before the tap
+            if earlier:
                 x.insert(SND_SYNACK, ACKNOWLEDGED, *y.first_opening, s.frame)
                 x.first_opening = y.first_opening[0], s.frame
         else:
             x.retract_end(s.frame)
+            self.stands_still(s, x)
             self.repeats_synack(s, x, y)
         x.synacks += 1
         x.last_opening = s.time
@@ -611,6 +615,20 @@ class Connection:
     def echoes_first(s: Segment, y: Endpoint) -> bool:
         """What is echoed is what was taken in order, not what was repeated later (RFC 7323 4.3)."""
         return y.stamp is not None and y.stamp == s.echo
+
+    def answers_earlier(self, s: Segment, x: Endpoint, y: Endpoint) -> bool:
+        """It took the first SYN, and what it answered to that was lost before the tap."""
+        if x.history or y.syns == 0:
+            return False
+        if y.syns > 1:
+            return self.echoes_first(s, y)
+        return s.time >= y.first_opening[0] + self.rules.synack_first and y.syn_is_acked(s.ack)
+
+    @staticmethod
+    def stands_still(s: Segment, x: Endpoint) -> None:
+        """Its clock does not tell the repeat from the first."""
+        if x.stamp == s.stamp:
+            x.stamp = None
 
     def repeats_synack(self, s: Segment, x: Endpoint, y: Endpoint) -> None:
         """If the handshake's ACK passed more than a round trip ago, x did not take it."""

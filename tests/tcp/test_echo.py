@@ -121,3 +121,30 @@ def test_a_request_ends_when_its_timer_has_surely_fired() -> None:
     talk.client.ack(lost=True)
     talk.wait(20)
     assert talk.when("server", "CLOSED") == (1040 + 2000 + 125) * MS
+
+
+@pytest.mark.parametrize(("waited_s", "taken_ms"), [(0.9, 910), (0.99, 0), (1.05, 0)])
+def test_a_first_synack_as_late_as_a_repeat_is_one(waited_s: float, taken_ms: int) -> None:
+    """One SYN, and the answer comes when a server that had answered at once would repeat itself."""
+    talk = Talk()
+    talk.client.syn()
+    talk.wait(waited_s).server.synack()
+    talk.client.ack()
+    talk.client.data()
+    talk.server.ack()
+    assert talk.when("server", "SYN_RECEIVED") == taken_ms * MS
+
+
+@pytest.mark.parametrize(
+    ("echo", "options", "entered"),
+    [(7000, Options(), 10), (8000, Options(), 1020), (8000, WITHOUT, 10)],
+    ids=["the first", "the second", "rule off"],
+)
+def test_an_ack_tells_which_synack_arrived(echo: int, options: Options, entered: int) -> None:
+    talk = Talk(options=options)
+    talk.client.syn(**stamp(1000))
+    talk.server.synack(**stamp(7000, 1000))
+    talk.wait(1).server.synack(**stamp(8000, 1000))
+    talk.client.ack(**stamp(2000, echo))
+    assert talk.when("client", "ESTABLISHED") == entered * MS
+    assert talk.history("client") == "SYN_SENT sent, ESTABLISHED acknowledged"
