@@ -202,7 +202,7 @@ def towards(
             ack_towards(flows, log, g, flow, x, y, rows, s)
         if flows[y + E_FLAGS] & F_FIN:
             ack_of_fin_towards(flows, log, g, y, ack, time, frame)
-    if flows[x + E_FLAGS] & F_FIN:
+    if flows[x + E_FLAGS] & F_FIN and (flags & FIN or rows[s + LENGTH] > 0):  # an ACK alone brings no FIN
         fin_towards(flows, log, g, x, y, time, frame)
     return 0
 

@@ -754,7 +754,8 @@ class Connection:
                     y.enter_time_wait(s.time)
             deaf = y.state == SYN_RECEIVED and y.contradicted  # it drops everything until it takes the handshake's ACK
             whole = x.fin is not None and beyond(x.contiguous, x.fin)
-            if whole and not deaf and y.waits_for_fin and not y.find(RCV_FIN):
+            brings = s.flags & FIN or s.length  # an ACK alone brings no FIN
+            if whole and brings and not deaf and y.waits_for_fin and not y.find(RCV_FIN):
                 y.append(RCV_FIN, ASSUMED, s.time, s.frame)
                 y.candidate = None
                 y.enter_time_wait(s.time)

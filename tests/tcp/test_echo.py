@@ -148,3 +148,17 @@ def test_an_ack_tells_which_synack_arrived(echo: int, options: Options, entered:
     talk.client.ack(**stamp(2000, echo))
     assert talk.when("client", "ESTABLISHED") == entered * MS
     assert talk.history("client") == "SYN_SENT sent, ESTABLISHED acknowledged"
+
+
+def test_an_acknowledgment_alone_brings_no_fin() -> None:
+    """The FIN was lost: the sender's later bare ACK does not carry it, only its repeat does."""
+    talk = Talk().open()
+    talk.server.data()
+    talk.client.ack()
+    talk.client.fin(lost=True)
+    talk.wait(0.1).server.data()
+    talk.client.ack()
+    talk.wait(0.1).client.again()
+    talk.server.ack()
+    assert talk.when("server", "CLOSE_WAIT") == 300 * MS
+    assert talk.retracted("server") == "rcv_fin"
