@@ -7,6 +7,7 @@ Sources: the manuals of tcpdump(1), argus(8), tcptrace(1), tshark(1); the docume
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 SCAPY = """
 import sys
-from scapy.utils import PcapReader
+from scapy.all import PcapReader  # with all its layers: without them frames stay undissected
 with PcapReader(sys.argv[1]) as reader:
     for packet in reader:
         pass
@@ -46,15 +47,17 @@ class Peer:
     first: int | None = None
 
 
+NFSTREAM_PYTHON = os.environ.get("NFSTREAM_PYTHON", sys.executable)
+"""The interpreter that has nfstream, which may want an environment of its own."""
+
+
 def _on_path(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
-def _importable(name: str) -> Callable[[], bool]:
+def _importable(name: str, python: str = sys.executable) -> Callable[[], bool]:
     def there() -> bool:
-        return (
-            subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
-        )
+        return subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
 
     return there
 
@@ -89,8 +92,8 @@ PEERS = {
         ),
         Peer(
             name="nfstream",
-            command=lambda path: [sys.executable, "-c", NFSTREAM, str(path)],
-            there=_importable("nfstream"),
+            command=lambda path: [NFSTREAM_PYTHON, "-c", NFSTREAM, str(path)],
+            there=_importable("nfstream", NFSTREAM_PYTHON),
             bound=1 / 15,
             first=300_000,
         ),
