@@ -50,6 +50,7 @@ from observer.tcp.handshake import ack_towards, speaks, syn_sent, syn_towards, s
 from observer.tcp.layout import (
     A_NEXT,
     CLIENT,
+    D_ACK_OF_SYN,
     D_END,
     D_RST,
     DOUBTS,
@@ -222,12 +223,17 @@ def ttl(flows: Int64s, x: int, value: int) -> int:
 
 @kernel
 def calm(flows: Int64s, flow: int) -> int:
-    """Set F_CALM where plain segments need no inference: both ESTABLISHED, nothing assumed, nothing pending."""
+    """Set F_CALM where an endpoint's plain segments need no inference: both ESTABLISHED, nothing assumed, nothing pending.
+
+    That a server was assumed to have the handshake's ACK is proved or refuted by its own segments and by the client's
+    repetitions only, so the client is calm already while it waits for the server's first word.
+    """
     client, server = flow + CLIENT, flow + SERVER
+    kept = flows[client + E_FLAGS] | flows[server + E_FLAGS]
     quiet = (
         flows[client + E_STATE] == ESTABLISHED
         and flows[server + E_STATE] == ESTABLISHED
-        and (flows[client + E_FLAGS] | flows[server + E_FLAGS]) & CALM_MASK == 0
+        and kept & CALM_MASK & ~D_ACK_OF_SYN == 0
         and flows[client + E_RETX_COUNT] + flows[server + E_RETX_COUNT] == 0
         and flows[flow + RTT_CLIENT] != 0
         and flows[flow + RTT_SERVER] != 0
@@ -239,9 +245,6 @@ def calm(flows: Int64s, flow: int) -> int:
         and flows[server + E_SND_MAX] == flows[server + A_NEXT]
         and flows[client + E_CONTIGUOUS] == flows[client + A_NEXT]
         and flows[server + E_CONTIGUOUS] == flows[server + A_NEXT]
-        # a new TTL has lasted long enough: while calm it is only compared (see track.py)
-        and flows[client + E_COUNTS_3] >> 32 & 0xFF >= BASELINE
-        and flows[server + E_COUNTS_3] >> 32 & 0xFF >= BASELINE
     )
     settle(flows, client, quiet)
     settle(flows, server, quiet)
@@ -252,7 +255,8 @@ def calm(flows: Int64s, flow: int) -> int:
 def settle(flows: Int64s, x: int, quiet: int) -> int:
     """Write F_CALM and what goes with it."""
     flags = flows[x + E_FLAGS] & LOW & ~(F_CALM | F_DATA_NOTED | F_ACK_NOTED)
-    if quiet:
+    # a new TTL has lasted long enough: while calm it is only compared (see track.py)
+    if quiet and not flags & D_ACK_OF_SYN and flows[x + E_COUNTS_3] >> 32 & 0xFF >= BASELINE:
         flags |= F_CALM | (flows[x + E_COUNTS_3] >> 40) << F_TTL
         if flows[x + Z_FLAGS] & SEEN_DATA:
             flags |= F_DATA_NOTED

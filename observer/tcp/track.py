@@ -306,7 +306,7 @@ def take(
     """A segment that is not plain: analysis, Zeek's view, inference; returns its marks."""
     x = flow + (SERVER if from_server else CLIENT)
     y = flow + (CLIENT if from_server else SERVER)
-    if flows[x + E_FLAGS] & F_CALM:
+    if (flows[x + E_FLAGS] | flows[y + E_FLAGS]) & F_CALM:
         wake(flows, flow, x)
         wake(flows, flow, y)
     if rows[s + OPTIONS] & CUT_HEADER:
@@ -387,7 +387,7 @@ def quotation(
         flow = promote(streams, slots, flows, log, events, g, scratch, at, number)
     stream = flows[flow + STREAM]
     from_server = (1 - same_sender(streams, flows, flow, rows, s)) ^ (flows[flow + FLOW_FLAGS] & FLOW_SWAPPED)
-    if flows[flow + CLIENT + E_FLAGS] & F_CALM:
+    if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM:
         wake(flows, flow, flow + CLIENT)
         wake(flows, flow, flow + SERVER)
     quoted(flows, log, events, g, flow, flow + (SERVER if from_server else CLIENT), rows, s)
@@ -401,7 +401,7 @@ def finish(
     """Bring all flows up to the instant `now`: pending timers, cells that plain segments left behind."""
     for number in range(count):
         flow = number * FLOW_STRIDE
-        if flows[flow + CLIENT + E_FLAGS] & F_CALM:
+        if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM:
             wake(flows, flow, flow + CLIENT)
             wake(flows, flow, flow + SERVER)
         else:
