@@ -179,7 +179,9 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
     arguments.dir.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTHONPATH"] = str(HERE.parents[1])  # this checkout, whatever is installed
+    os.environ["PYTHONPATH"] = str(HERE.parents[1])  # this checkout, whatever is installed,
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with its bytecode kept, as pip leaves it
+    os.environ["PYTHONPYCACHEPREFIX"] = str(arguments.dir / "bytecode")
     print(machine())
     if "small" in sizes:
         print("small: shows that everything runs; the bounds are promised for the full size")
