@@ -257,9 +257,7 @@ def retract(flows: Int64s, log: Int64s, g: Int64s, x: int, event: int, frame: in
     link = log[cell + LOG_LINK]
     behind = link >> 16
     if before:
-        log[(before - 1) * LOG_STRIDE + LOG_LINK] = (
-            behind << 16 | log[(before - 1) * LOG_STRIDE + LOG_LINK] & 0xFFFF
-        )
+        log[(before - 1) * LOG_STRIDE + LOG_LINK] = behind << 16 | log[(before - 1) * LOG_STRIDE + LOG_LINK] & 0xFFFF
     else:
         relink_first(flows, log, x, behind)
     if not behind:

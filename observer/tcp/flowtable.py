@@ -98,7 +98,7 @@ def pack(high: int, low: int) -> int:
 def hash_of(g: Int64s, a0: int, a1: int, b0: int, b1: int, ports: int) -> int:
     """31 bits from the two ends of a connection, in either order the same.
 
-    (a0, a1) and (b0, b1) are addresses as two cells each, ports is ``port of a << 16 | port of b`` with the version above.
+    (a0, a1) and (b0, b1) are addresses as two cells each, ports is ``version << 32 | port of a << 16 | port of b``.
     """
     a_port, b_port = ports >> 16 & 0xFFFF, ports & 0xFFFF
     if a0 > b0 or (a0 == b0 and (a1 > b1 or (a1 == b1 and a_port > b_port))):

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
-from observer.tcp.events import EVENT_STRIDE
 from observer.tcp.archive import unpack
+from observer.tcp.events import EVENT_STRIDE
 from observer.tcp.evidence import LOG_BELIEVED, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
 from observer.tcp.flowtable import begin_flow, blank_flow
 from observer.tcp.layout import (
@@ -44,7 +44,7 @@ T_CERTAINTY: Final = 5
 T_PROOF: Final = 6  # -1: none
 
 SPARE_ENTRIES: Final = 64
-"""Room that log and events need behind their last row while a single segment's or a packed flow is made (see tracker.py)."""
+"""Room that log and events need behind their last row while a lone or a packed flow is made (see tracker.py)."""
 
 
 @kernel
@@ -102,8 +102,8 @@ def endpoint_rows(flows: Int64s, log: Int64s, g: Int64s, x: int, who: int, out: 
     while at:
         cell = (at - 1) * LOG_STRIDE
         after = step(g, state, log[cell + LOG_LINK] & 0xFF)
-        if log[cell + LOG_TIME] > latest:
-            latest = log[cell + LOG_TIME]  # the capture's time stamps may run backwards, an endpoint's history does not
+        # the capture's time stamps may run backwards, an endpoint's history does not
+        latest = max(latest, log[cell + LOG_TIME])
         if after != state:  # an entry may have become void by a retraction before it
             row = write(out, row, who, log, cell, state, after, latest)
         state = after

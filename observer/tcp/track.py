@@ -33,8 +33,8 @@ from observer.segments import (
     VERSION,
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
-from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.archive import retire, revive, row_of
+from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.evidence import append
 from observer.tcp.flowtable import (
     find_slot,
@@ -172,8 +172,7 @@ def segment(
         marks[i * MARK_STRIDE + M_STREAM] = quotation(rows, streams, slots, flows, log, events, g, scratch, at, s)
         return 0
     g[G_SEGMENTS] += 1
-    if rows[s + TIME] > g[G_NOW]:
-        g[G_NOW] = rows[s + TIME]
+    g[G_NOW] = max(g[G_NOW], rows[s + TIME])
     kept = slots[at]
     if kept == 0:
         stream = new_stream(streams, slots, flows, g, at, rows, s, tag)
@@ -407,4 +406,3 @@ def finish(
         else:
             run_timers(flows, log, g, flow, now)
     return 0
-

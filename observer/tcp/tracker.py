@@ -7,6 +7,7 @@ knows time but the packets'.
 
 from __future__ import annotations
 
+import mmap
 import random
 import sys
 from collections.abc import Callable
@@ -80,6 +81,8 @@ SECOND: Final = 1_000_000_000
 
 LARGE_CELLS: Final = 1 << 17
 """From a megaoctet on, a table gets address space of its own."""
+HUGE_CELLS: Final = 1 << 21
+"""From 16 MiB on, a table takes huge pages."""
 MAP_NORESERVE: Final = 0x4000
 """Linux, asm-generic/mman.h; Python names it from 3.13 on."""
 RESERVED_OCTETS: Final = 1 << 36
@@ -89,8 +92,8 @@ RESERVED_OCTETS: Final = 1 << 36
 class Table:
     """Rows of int64 cells that grow without being copied.
 
-    Where the system lets us, address space is reserved once and the kernel fills in pages as they are touched; elsewhere
-    the array is enlarged by an eighth at a time.
+    Where the system lets us, address space is reserved once and pages come as they are touched; elsewhere the array is
+    enlarged by an eighth at a time.
 
     Attributes
     ----------
@@ -101,36 +104,37 @@ class Table:
     def __init__(self, stride: int, rows: int) -> None:
         self.stride = stride
         self.cells: Array = numpy.zeros(stride * rows, numpy.int64)
+        self._space: mmap.mmap | None = None  # reserved, and still with small pages
 
     def reserve(self, rows: int) -> bool:
         """Make room for so many rows in all; True if the memory moved (bound kernels must be bound again)."""
         need = rows * self.stride
+        if need > HUGE_CELLS and self._space is not None:
+            # A large table is read all over: fewer faults, fewer missing translations.  A small one would take more.
+            self._space.madvise(mmap.MADV_HUGEPAGE)
+            self._space = None
         if need <= len(self.cells):
             return False
         used = self.cells
         if len(used) < RESERVED_OCTETS // 8 and need > LARGE_CELLS:
-            space = _reserved()
-            if len(space) >= need:
-                space[: len(used)] = used
-                self.cells = space
+            self._space = _reserved()
+            if self._space is not None:
+                self.cells = numpy.frombuffer(self._space, numpy.int64)
+                self.cells[: len(used)] = used
                 return True
         self.cells = numpy.zeros(max(need, len(used) + len(used) // 8), numpy.int64)
         self.cells[: len(used)] = used
         return True
 
 
-def _reserved() -> Array:
-    """A large array of which only touched pages take memory; empty where that cannot be had."""
-    import mmap
-
+def _reserved() -> mmap.mmap | None:
+    """Address space of which only touched pages take memory; None where that cannot be had."""
     if sys.platform != "linux":
-        return numpy.empty(0, numpy.int64)
+        return None
     try:
-        space = mmap.mmap(-1, RESERVED_OCTETS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
-        space.madvise(mmap.MADV_HUGEPAGE)  # the tables are read all over: fewer faults, fewer missing translations
+        return mmap.mmap(-1, RESERVED_OCTETS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     except (OSError, ValueError):
-        return numpy.empty(0, numpy.int64)
-    return numpy.frombuffer(space, numpy.int64)
+        return None
 
 
 class Tracker:
@@ -320,7 +324,8 @@ class Tracker:
         known = self._engine.bind(intern, self.streams.cells, self.g, slots, distinct, codes)(count)
         rows = distinct[: 3 * known].reshape(-1, 3)
         low = 0xFFFFFFFF
-        words = numpy.stack([rows[:, 0] >> 32 & low, rows[:, 0] & low, rows[:, 1] >> 32 & low, rows[:, 1] & low], axis=1)
+        high, word = rows[:, 0], rows[:, 1]
+        words = numpy.stack([high >> 32 & low, high & low, word >> 32 & low, word & low], axis=1)
         return words, rows[:, 2].copy(), codes.reshape(-1, 2)
 
     @property

@@ -348,8 +348,8 @@ def test_the_kernels_of_the_head_of_the_file_use_no_other_cells() -> None:
         conversations.add(segment)
     mine = {layout.COMPLETENESS, layout.FIRST_RTT, layout.SYN_TIME, layout.PREVIOUS}
     for block in (layout.CLIENT, layout.SERVER):
-        cells = ("FLAGS", "NEXT", "CONTIGUOUS", "ACK", "WINDOW", "NEXT_TIME", "ACK_TIME", "BASE", "SCALE", "STAMP", "SEEN")
-        mine |= {block + getattr(layout, "A_" + cell) for cell in cells}
+        cells = "FLAGS NEXT CONTIGUOUS ACK WINDOW NEXT_TIME ACK_TIME BASE SCALE STAMP SEEN"
+        mine |= {block + getattr(layout, "A_" + cell) for cell in cells.split()}
     touched = set(np.flatnonzero(np.abs(np.array(conversations.flows)).sum(axis=0)).tolist())
     assert touched <= mine
     assert len(conversations.row) == seg.STRIDE
