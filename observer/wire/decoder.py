@@ -316,8 +316,13 @@ class Decoder:
                 yield Skipped(reason.name, count, first, last, detail)
 
     def finish(self) -> None:
-        """The capture is over: fragments that wait are counted as incomplete and their memory is freed."""
+        """The capture is over: fragments that wait are counted as incomplete, and working memory is freed.
+
+        What was counted stays: an observation keeps its decoder for that.
+        """
         self._fragments.finish()
+        self._call, self._bound = None, ()
+        self._rows = numpy.zeros(0, numpy.int64)
 
 
 class _Source:
