@@ -59,6 +59,7 @@ from observer.tcp.states import (
     TIMER,
 )
 
+LONGEST_NS: Final = 86_400_000_000_000  # a day: clocks of damaged captures leap by centuries, whose sums leave 64 bits
 UNKNOWN_TRIP_NS: Final = (
     200_000_000  # a round trip where none was measured: generous, so that nothing is concluded early
 )
@@ -74,11 +75,12 @@ def round_trip(flows: Int64s, flow: int) -> int:
     """ns that surely suffice from one endpoint to the other and back, with some margin."""
     client, server = flows[flow + RTT_CLIENT], flows[flow + RTT_SERVER]
     if client and server:
-        trip = client + server
+        trip = min(client, LONGEST_NS) + min(server, LONGEST_NS)
     elif flows[flow + FIRST_RTT] > 0:  # not where the capture's clock ran backwards
         trip = flows[flow + FIRST_RTT]
     else:
         trip = UNKNOWN_TRIP_NS
+    trip = min(trip, LONGEST_NS)
     return trip + (trip >> 3) + TRIP_MARGIN_NS
 
 
@@ -124,7 +126,7 @@ def expire_request(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, y: 
     if g[G_RULES_OFF] & RULE_SYNACK_EXPIRY:
         return 0
     due = first + delay
-    while due <= last + delay // 20:  # a repeat is never early, and late by 6 % at most
+    while due <= last + delay // 20 and delay < LONGEST_NS:  # a repeat is never early, and late by 6 % at most
         delay *= 2
         due += delay
     if last >= due - delay and last <= due - delay + (delay >> 3):
@@ -161,7 +163,7 @@ def give_up(flows: Int64s, log: Int64s, g: Int64s, flow: int, x: int, now: int) 
     state = flows[x + E_STATE]
     if state not in (SYN_SENT, ESTABLISHED, FIN_WAIT_1, CLOSE_WAIT, CLOSING, LAST_ACK):
         return 0
-    wait = 2 * max(flows[x + E_RETX_GAP], LEAST_RTO_NS)
+    wait = 2 * min(max(flows[x + E_RETX_GAP], LEAST_RTO_NS), LONGEST_NS)
     if now > flows[x + E_RETX_TIME] + wait + (wait * 3) // 10 and not g[G_RULES_OFF] & RULE_GIVE_UP:
         append(flows, log, g, x, GIVE_UP, TIMER, flows[x + E_RETX_TIME] + wait, flows[flow + LAST_FRAME])
         flows[x + E_FLAGS] |= D_END

@@ -59,6 +59,7 @@ from observer.tcp.states import (
 )
 
 MS = 1_000_000
+DAY = 86_400_000_000_000
 SECOND = 1000 * MS
 MODULUS = 1 << 32
 HALF = 1 << 31
@@ -505,7 +506,7 @@ class Connection:
                 if x.synacks and not x.syns:
                     self.expire_request(x, y, now)
             elif x.repeats >= 3 and x.state in (SYN_SENT, ESTABLISHED, FIN_WAIT_1, CLOSE_WAIT, CLOSING, LAST_ACK):
-                wait = 2 * max(x.repeat_gap, 200 * MS)  # a quicker repeat is no time-out's
+                wait = 2 * min(max(x.repeat_gap, 200 * MS), DAY)  # a quicker repeat is no time-out's
                 if now > x.repeated_at + wait + wait * 3 // 10:
                     x.append(GIVE_UP, TIMER, x.repeated_at + wait, self.last_frame)
                     x.repeats = 0
