@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import pytest
+import numpy
 
-from observer import kernels
-from observer.observe import read
+from observer.kernels import Interpreted
+from observer.options import Options
+from observer.tcp import layout as c
+from observer.tcp.states import CLOSED, LAST_ACK
+from observer.tcp.timers import LONGEST_NS, give_up, round_trip
+from observer.tcp.tracker import Tracker
 
-scapy = pytest.importorskip("scapy.all")
-CENTURIES = (315_000_000.4, 1_700_000_000.0, 0.0, 4_036_770_229.2, 315_000_000.4, 1.0, 4_036_700_000.5, 2.0, 3.0, 4.0)
+CENTURY_NS = 100 * 365 * 86_400 * 10**9
+LATEST_NS = 2**62 - 1  # what the readers clamp times to
 
 
-def test_all_engines_agree() -> None:
-    packets = []
-    for number, when in enumerate(CENTURIES * 2):
-        flags = ("PA", "FA", "FPA")[min(number, 2)]
-        ends = ("10.0.0.1", "10.0.0.2", 40000, 80) if number != 2 else ("10.0.0.2", "10.0.0.1", 80, 40000)
-        seq = 1000 if number == 0 else 1370
-        header = scapy.TCP(sport=ends[2], dport=ends[3], flags=flags, seq=seq, ack=2342)
-        packet = scapy.IP(src=ends[0], dst=ends[1]) / header / (b"x" * 370 if number == 0 else b"")
-        packet.time = when
-        packets.append(packet)
-    slow = read(packets, engine=kernels.Interpreted())
-    fast = read(packets, engine=kernels.Checked())
-    assert len(slow.transitions) > 4
-    assert slow.transitions.equals(fast.transitions)
-    assert slow.flows.equals(fast.flows)
+def test_a_round_trip_of_centuries_is_bounded() -> None:
+    flows = numpy.zeros(c.FLOW_STRIDE, numpy.int64)
+    flows[[c.RTT_CLIENT, c.RTT_SERVER]] = LATEST_NS
+    assert LONGEST_NS < round_trip(memoryview(flows), 0) < 3 * LONGEST_NS
+
+
+def test_a_gap_of_centuries_does_not_keep_an_endpoint_alive() -> None:
+    tracker = Tracker(Interpreted(), Options())
+    flows, log, g = memoryview(tracker.flows.cells), memoryview(tracker.log.cells), memoryview(tracker.g)
+    x = c.CLIENT
+    flows[x + c.E_STATE], flows[x + c.E_RETX_COUNT] = LAST_ACK, 3
+    flows[x + c.E_RETX_TIME], flows[x + c.E_RETX_GAP] = CENTURY_NS, CENTURY_NS
+    give_up(flows, log, g, 0, x, CENTURY_NS + 3 * LONGEST_NS)
+    assert flows[x + c.E_STATE] == CLOSED
