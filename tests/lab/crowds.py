@@ -10,7 +10,6 @@ import struct
 import time
 
 from .lab import Lab
-from .net import ADDRESS
 from .scenarios import REQUEST, RESPONSE, exchange, scenario
 from .sockets import PORT, Sock, name, now, together
 
@@ -168,7 +167,7 @@ def half_open_scan(lab: Lab) -> None:
     (refused).
     """
     lab.socket("server").bind().listen()
-    source, target = ADDRESS["client"][0], ADDRESS["server"][0]
+    source, target = lab.network.addresses["client"][0], lab.network.addresses["server"][0]
     with lab.network.namespaces["client"].entered():
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
     with raw:
@@ -188,7 +187,7 @@ def syn_flood(lab: Lab) -> None:
     """
     lab.socket("server").bind().listen()
     lab.drop(f"tcp sport {PORT}")
-    source, target = ADDRESS["client"][0], ADDRESS["server"][0]
+    source, target = lab.network.addresses["client"][0], lab.network.addresses["server"][0]
     with lab.network.namespaces["client"].entered():
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
     with raw:

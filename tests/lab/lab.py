@@ -122,7 +122,7 @@ class Lab:
         self._taps.stop()
         self.captures = dict(self._taps.paths)
         self._diag.communicate(timeout=5)
-        self._changes = self._trace.stop()
+        self._changes, self._resets = self._trace.stop()
 
     def _close(self) -> None:
         if self._taps is not None:
@@ -139,7 +139,7 @@ class Lab:
     def _judge(self, end_ns: int) -> None:
         begin_ns = round(self.begin_s * 1e9)
         self.frames = {vantage: frames(path) for vantage, path in self.captures.items()}
-        flows = truth.flows_of(self.frames)
+        flows = truth.flows_of(self.frames, self.network.addresses["client"])
         lines = [json.loads(line) for line in (self.folder / "diag.jsonl").read_text().splitlines()[1:]]
         found = truth.states(begin_ns, end_ns, flows, self._changes, truth.polls_of(lines))
         self.truth = {
@@ -155,6 +155,7 @@ class Lab:
                 for flow, ends in found.items()
             },
             "calls": self.calls.rows,
+            "resets": truth.resets(flows, self._resets),
             "must_find": self._must_find,
             "must_not_find": self._must_not_find,
             "cannot_be_known": [*self._cannot_be_known, *truth.silent(found, flows, self.frames, end_ns)],

@@ -1,7 +1,8 @@
 """Namespaces client - router - server, their links, addresses, sysctls and packet filter.
 
 Never leaves anything behind: names carry the process id, ``Network.close`` removes them, and ``clean`` removes what
-a crashed run left. A lock file admits one laboratory at a time, because the tracepoint sees the whole machine.
+a crashed run left. A few laboratories may run at once, each in a *slot* with addresses of its own, because the
+tracepoint sees the whole machine; lock files hand out the slots.
 
 Sources: namespaces(7), setns(2), nft(8), linux/ethtool.h (offload commands).
 """
@@ -23,15 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "obslab"
-LOCK = Path("/tmp/observer-lab.lock")
+LOCK = "/tmp/observer-lab.{slot}.lock"
+SLOTS = 3  # they mostly wait: more would disturb each other's timing on a machine of two cores
 NETNS = Path("/run/netns")
 
-# The teaching addresses; 2001:db8::/32 is reserved for documentation (RFC 3849).
-ADDRESS = {
-    "client": ("10.0.1.2", "2001:db8:1::2"),
-    "server": ("10.0.2.2", "2001:db8:2::2"),
-}
-GATEWAY = {"client": ("10.0.1.1", "2001:db8:1::1"), "server": ("10.0.2.1", "2001:db8:2::1")}
 ROUTER_PORT = {"client": "c0", "server": "s0"}
 MAC = {
     "client": "02:00:00:00:01:02",
@@ -40,12 +36,21 @@ MAC = {
     "s0": "02:00:00:00:02:01",
 }
 
+# Third octet of IPv4, last digit of the IPv6 prefix.
+_LEG = {"client": 1, "server": 2}
+
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 # linux/ethtool.h: ETHTOOL_STXCSUM, _SSG, _STSO, _SGSO, _SGRO. Off, so that the taps see what a wire would carry.
 _OFFLOADS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def addresses(slot: int, role: str, *, host: int = 2) -> tuple[str, str]:
+    """(IPv4, IPv6) of an endpoint, or with ``host`` 1 of its gateway; 2001:db8::/32 is for documentation (RFC 3849)."""
+    leg = _LEG[role]
+    return f"10.{slot}.{leg}.{host}", f"2001:db8:{slot * 16 + leg:x}::{host}"
 
 
 def run(*command: str, stdin: str | None = None) -> str:
@@ -122,8 +127,9 @@ class Network:
             raise ValueError("reordering is the delay line's work: give a delay")
         self.delay_s, self.reorder_every = delay_s, reorder_every
         self._delay_process: subprocess.Popen[str] | None = None
-        self._lock = _lock()
-        self.names = {role: f"{PREFIX}-{os.getpid()}-{role}" for role in ("client", "router", "server")}
+        self.slot, self._lock = _lock()
+        self.addresses = {role: addresses(self.slot, role) for role in ("client", "server")}
+        self.names = {role: f"{PREFIX}-{os.getpid()}-{self.slot}-{role}" for role in ("client", "router", "server")}
         self.namespaces: dict[str, Namespace] = {}
         try:
             for role, name in self.names.items():
@@ -168,7 +174,7 @@ class Network:
     def configure(self, role: str) -> None:
         """Addresses, default routes and fixed neighbours of one leg (no ARP, no NDP in the captures)."""
         near, port = self.namespaces[role], ROUTER_PORT[role]
-        (v4, v6), (gateway4, gateway6) = ADDRESS[role], GATEWAY[role]
+        (v4, v6), (gateway4, gateway6) = self.addresses[role], addresses(self.slot, role, host=1)
         near.ip(
             f"link set eth0 address {MAC[role]} up",
             f"addr replace {v4}/24 dev eth0",
@@ -215,19 +221,19 @@ class Network:
 _TABLE = "table inet lab { chain forward { type filter hook forward priority 0; policy accept; }; }\n"
 
 
-def _lock() -> int:
-    """Wait up to five minutes for another laboratory to finish; the lock ends with the file descriptor."""
-    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + 300
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > deadline:
+def _lock() -> tuple[int, int]:
+    """(slot, file descriptor): wait up to ten minutes for a free slot; it is free again when the descriptor closes."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        for slot in range(SLOTS):
+            fd = os.open(LOCK.format(slot=slot), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return slot, fd
+            except BlockingIOError:
                 os.close(fd)
-                raise TimeoutError(f"another laboratory has held {LOCK} for five minutes") from None
-            time.sleep(0.1)
+        time.sleep(0.1)
+    raise TimeoutError(f"other laboratories have held all {SLOTS} slots for ten minutes")
 
 
 def clean() -> list[str]:

@@ -86,7 +86,7 @@ def _accept(lab: Lab, listener: Sock, todo: dict[int, Plan], pool: ThreadPoolExe
         except TimeoutError:
             continue
         raw.settimeout(None)
-        sock = Sock(lab.calls, "server", raw)
+        sock = Sock(lab.calls, lab.network, "server", raw)
         lab.adopt(sock)
         sock.remote = address[:2]  # the kernel's answer, because a RST may have come since
         pool.submit(_server, sock, todo[address[1]])

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .net import ADDRESS, Network
+from .net import Network
 
 PORT = 5001
 PATIENCE_S = 40.0  # longer than any wait of a scenario; only a bug reaches it
@@ -60,8 +60,9 @@ class Calls:
 class Sock:
     """One recorded TCP socket. Calls return their result, or None where they failed (see ``error``)."""
 
-    def __init__(self, calls: Calls, role: str, raw: socket.socket) -> None:
+    def __init__(self, calls: Calls, network: Network, role: str, raw: socket.socket) -> None:
         self.role = role
+        self._network = network
         self.raw = raw
         self.error: str | None = None
         self._calls = calls
@@ -81,7 +82,7 @@ class Sock:
         """A new socket inside the namespace of ``role``."""
         with network.namespaces[role].entered():
             raw = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
-        return cls(calls, role, raw)
+        return cls(calls, network, role, raw)
 
     def _do(self, call: str, args: str, work: Callable[[], Any], show: Callable[[Any], Any] = lambda _: None) -> Any:
         begin = now()
@@ -106,10 +107,13 @@ class Sock:
             if address[1]:
                 setattr(self, name, (address[0], address[1]))
 
+    def _address(self, role: str) -> str:
+        return self._network.addresses[role][self.raw.family == socket.AF_INET6]
+
     def bind(self, port: int = PORT, *, reuse: bool = True) -> Sock:
         if reuse:
             self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        address = ADDRESS[self.role][self.raw.family == socket.AF_INET6]
+        address = self._address(self.role)
         self._do("bind", str(port), lambda: self.raw.bind((address, port)))
         return self
 
@@ -120,14 +124,14 @@ class Sock:
     def connect(self, port: int = PORT) -> Sock:
         """Connect to the other role's host; afterwards ``error`` tells how it went."""
         other = "server" if self.role == "client" else "client"
-        address = ADDRESS[other][self.raw.family == socket.AF_INET6]
+        address = self._address(other)
         self.remote = (address, port)
         self._do("connect", name(self.remote), lambda: self.raw.connect((address, port)))
         return self
 
     def send_on_connect(self, data: bytes, port: int = PORT) -> Sock:
         """sendto(MSG_FASTOPEN): connect and send in one call (RFC 7413)."""
-        address = ADDRESS["server"][self.raw.family == socket.AF_INET6]
+        address = self._address("server")
         self.remote = (address, port)
         self._do(
             "sendto(MSG_FASTOPEN)",
@@ -142,7 +146,7 @@ class Sock:
         pair = self._do("accept", "", self.raw.accept, lambda _: "ok")
         if pair is None:
             raise RuntimeError(f"accept failed: {self.error}")
-        child = Sock(self._calls, self.role, pair[0])
+        child = Sock(self._calls, self._network, self.role, pair[0])
         child._names()
         self._calls.add(
             self.role, child.sid, "accepted", self.sid, now(), ret="ok", local=child.local, remote=child.remote

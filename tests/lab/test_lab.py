@@ -30,7 +30,7 @@ def states(lab: Lab, role: str, flow: str | None = None) -> list[str]:
 
 
 def sent(lab: Lab, vantage: str, role: str) -> list[Frame]:
-    address = net.ADDRESS[role]
+    address = lab.network.addresses[role]
     return [frame for frame in lab.frames[vantage] if frame.source[0] in address and frame.flags >= 0]
 
 

@@ -1,5 +1,7 @@
-"""Every state change of every TCP socket, from the kernel's tracepoint sock:inet_sock_set_state, in epoch nanoseconds.
+"""Every state change of every TCP socket and every reset, from the kernel's tracepoints, in epoch nanoseconds.
 
+sock:inet_sock_set_state tells the states; tcp:tcp_send_reset says why the kernel sent a RST (reasons since Linux 6.10)
+and tcp:tcp_receive_reset that a socket accepted one. A RST that a router forged is in neither's ``sent``.
 Reads the raw ring buffer (``trace_pipe_raw``), because only there the socket's address and IPv6 are complete. Request
 sockets (SYN-RECEIVED) and TIME-WAIT sockets have no such tracepoint: see diag.py. Never touches the machine's main
 trace buffer: it uses an instance of its own.
@@ -14,6 +16,7 @@ import re
 import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,7 +24,8 @@ from pathlib import Path
 from .net import PREFIX
 
 TRACEFS = Path("/sys/kernel/tracing")
-EVENT = "events/sock/inet_sock_set_state"
+STATE_EVENT, SENT_EVENT, ACCEPTED_EVENT = "sock/inet_sock_set_state", "tcp/tcp_send_reset", "tcp/tcp_receive_reset"
+EVENTS = (STATE_EVENT, SENT_EVENT, ACCEPTED_EVENT)
 # include/net/tcp_states.h
 STATES = {
     1: "ESTABLISHED",
@@ -53,63 +57,107 @@ class Change:
     remote: tuple[str, int]
 
 
+@dataclass(slots=True)
+class Reset:
+    """A RST that the kernel sent (``kind`` sent, with its reason and the socket's state) or accepted from the peer."""
+
+    time_ns: int
+    kind: str
+    reason: str
+    state: str
+    local: tuple[str, int]
+    remote: tuple[str, int]
+
+
 def mounted() -> bool:
     """Whether the tracepoint can be used; mounts tracefs where that is all that is missing."""
     if not (TRACEFS / "instances").is_dir() and TRACEFS.is_dir():
         subprocess.run(
             ["mount", "-t", "tracefs", "tracefs", str(TRACEFS)], capture_output=True, check=False, timeout=10
         )
-    return (TRACEFS / EVENT / "format").is_file()
+    return all((TRACEFS / "events" / event / "format").is_file() for event in EVENTS)
 
 
 class Trace:
-    """The tracepoint, recording from construction to ``stop``."""
+    """The tracepoints, recording from construction to ``stop``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, events: Sequence[str] = EVENTS, buffer_kb: int = 2048) -> None:
         self._folder = TRACEFS / "instances" / f"{PREFIX}-{os.getpid()}"
         self._folder.mkdir()
         (self._folder / "trace_clock").write_text("mono")
-        (self._folder / "buffer_size_kb").write_text("2048")
-        self._layout = _layout((self._folder / EVENT / "format").read_text())
+        (self._folder / "buffer_size_kb").write_text(str(buffer_kb))
+        self._kinds: dict[int, str] = {}
+        self._layouts: dict[str, dict[str, tuple[int, int]]] = {}
+        self._reasons: dict[int, str] = {}
         self._offset_ns = _realtime_minus_mono_ns()
-        (self._folder / EVENT / "enable").write_text("1")
+        for event in events:
+            text = (self._folder / "events" / event / "format").read_text()
+            self._kinds[int(text.partition("ID:")[2].split()[0])] = event
+            self._layouts[event] = _layout(text)
+            if event == SENT_EVENT:
+                reasons = text.partition("REC->reason")[2]
+                self._reasons = {int(number): name for number, name in re.findall(r'\{ (\d+), "(\w+)" \}', reasons)}
+            (self._folder / "events" / event / "enable").write_text("1")
 
-    def stop(self) -> list[Change]:
-        """End the recording, remove the instance, and return the changes in time order."""
+    def stop(self) -> tuple[list[Change], list[Reset]]:
+        """End the recording, remove the instance, and return what happened in time order."""
         changes: list[Change] = []
+        resets: list[Reset] = []
         try:
-            (self._folder / EVENT / "enable").write_text("0")
+            for event in self._layouts:
+                (self._folder / "events" / event / "enable").write_text("0")
             # The clocks drift apart by microseconds at most in a scenario: the mean of both ends is good enough.
             offset_ns = (self._offset_ns + _realtime_minus_mono_ns()) // 2
             for raw in self._folder.glob("per_cpu/cpu*/trace_pipe_raw"):
                 for page in _pages(raw):
-                    changes += [self._change(at + offset_ns, data) for at, data in _events(page)]
+                    for at, data in _events(page):
+                        event = self._kinds.get(int.from_bytes(data[:2], "little"))
+                        if event == STATE_EVENT:
+                            changes.append(self._change(at + offset_ns, data))
+                        elif event is not None:
+                            resets.append(self._reset(at + offset_ns, data, event))
         finally:
             self.discard()
-        return sorted(changes, key=lambda change: change.time_ns)
+        return sorted(changes, key=lambda one: one.time_ns), sorted(resets, key=lambda one: one.time_ns)
 
     def discard(self) -> None:
         """Remove the instance without reading it."""
         if self._folder.is_dir():
             self._folder.rmdir()
 
-    def _change(self, time_ns: int, data: bytes) -> Change:
-        def number(name: str) -> int:
-            offset, size = self._layout[name]
-            return int.from_bytes(data[offset : offset + size], "little")
+    def _number(self, event: str, name: str, data: bytes) -> int:
+        offset, size = self._layouts[event].get(name, (0, 0))
+        return int.from_bytes(data[offset : offset + size], "little")
+
+    def _ends(self, event: str, data: bytes) -> tuple[tuple[str, int], tuple[str, int]]:
+        """(local, remote) of an event that holds addresses and ports in fields of their own."""
+        v6 = "_v6" if self._number(event, "family", data) == _AF_INET6 else ""
 
         def address(name: str) -> str:
-            offset, size = self._layout[name + "_v6" if number("family") == _AF_INET6 else name]
+            offset, size = self._layouts[event][name + v6]
             return str(ip_address(data[offset : offset + size]))
 
-        return Change(
-            time_ns,
-            number("skaddr"),
-            STATES[number("oldstate")],
-            STATES[number("newstate")],
-            (address("saddr"), number("sport")),
-            (address("daddr"), number("dport")),
-        )
+        ports = self._number(event, "sport", data), self._number(event, "dport", data)
+        return (address("saddr"), ports[0]), (address("daddr"), ports[1])
+
+    def _change(self, time_ns: int, data: bytes) -> Change:
+        old, new = (STATES[self._number(STATE_EVENT, name, data)] for name in ("oldstate", "newstate"))
+        return Change(time_ns, self._number(STATE_EVENT, "skaddr", data), old, new, *self._ends(STATE_EVENT, data))
+
+    def _reset(self, time_ns: int, data: bytes, event: str) -> Reset:
+        if event == ACCEPTED_EVENT:
+            return Reset(time_ns, "accepted", "", "", *self._ends(event, data))
+        number = self._number(event, "reason", data)
+        state = STATES.get(self._number(event, "state", data), "none")
+        local, remote = (_sockaddr(data[self._layouts[event][name][0] :]) for name in ("saddr", "daddr"))
+        return Reset(time_ns, "sent", self._reasons.get(number, str(number)), state, local, remote)
+
+
+def _sockaddr(data: bytes) -> tuple[str, int]:
+    """A struct sockaddr_in or sockaddr_in6 (netinet/in.h)."""
+    family, port = struct.unpack_from("<H", data)[0], struct.unpack_from(">H", data, 2)[0]
+    octets = data[8:24] if family == _AF_INET6 else data[4:8]
+    return str(ip_address(octets)), port
 
 
 def _layout(text: str) -> dict[str, tuple[int, int]]:

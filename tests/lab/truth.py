@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from .frames import Frame
-from .net import ADDRESS
 from .sockets import name
-from .trace import Change
+from .trace import Change, Reset
 
 # States that the tracepoint does not show, so that a poll may add them.
 _POLLED = ("SYN_RECV", "FIN_WAIT2", "TIME_WAIT")
@@ -54,11 +53,11 @@ def flow_name(flow: Flow) -> str:
     return f"{name(flow[0])}>{name(flow[1])}"
 
 
-def flows_of(captures: dict[str, list[Frame]]) -> list[Flow]:
-    """Every (client, server) pair that had a segment at any tap; the client is the host of that name."""
+def flows_of(captures: dict[str, list[Frame]], clients: Collection[str]) -> list[Flow]:
+    """Every (client, server) pair that had a segment at any tap; ``clients``: the addresses of the client's host."""
     seen: dict[Flow, int] = {}
     for frame in sorted((f for fs in captures.values() for f in fs if f.flags >= 0), key=lambda f: f.time_ns):
-        pair = (frame.source, frame.target) if frame.source[0] in ADDRESS["client"] else (frame.target, frame.source)
+        pair = (frame.source, frame.target) if frame.source[0] in clients else (frame.target, frame.source)
         seen.setdefault(pair, frame.time_ns)
     return list(seen)
 
@@ -180,6 +179,18 @@ def _fins(changes: list[Change], end_ns: int) -> list[tuple[int, int]]:
         if change.new == "LAST_ACK"
         for following in [changes[index + 1 :]]
     ]
+
+
+def resets(flows: list[Flow], found: list[Reset]) -> list[dict[str, Any]]:
+    """Who sent or accepted each RST of the captured flows, and why, as the kernel said."""
+    ends = {pair: (flow, role) for flow in flows for pair, role in ((flow, "client"), (flow[::-1], "server"))}
+    rows = []
+    for one in found:
+        if (one.local, one.remote) in ends:
+            flow, role = ends[one.local, one.remote]
+            row = {"flow": flow_name(flow), "endpoint": role, "t": one.time_ns / 1e9, "kind": one.kind}
+            rows.append(row | {"reason": one.reason, "state": one.state})
+    return rows
 
 
 def silent(
