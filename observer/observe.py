@@ -18,10 +18,11 @@ import numpy
 from observer import kernels, schema
 from observer.capture import Damage, FileInfo, open_capture
 from observer.errors import ObserverError, OptionError
+from observer.findings import find
 from observer.options import Options
 from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
-from observer.tables import FlowTable, event_columns, skipped_columns, transition_columns
+from observer.tables import FlowTable, event_columns, history_columns, skipped_columns, transition_columns
 from observer.tcp.tracker import Tracker
 from observer.wire import Decoder
 
@@ -246,19 +247,44 @@ class Observation:
         """Every frame that gave no segment, counted by reason, and every damage of a file."""
         return schema.from_columns("skipped", self.columns("skipped"))
 
+    @cached_property
+    def findings(self) -> pandas.DataFrame:
+        """What is wrong, or worth knowing: one row per finding, the worst first."""
+        return schema.from_columns("findings", self.columns("findings"))
+
     def columns(self, table: str) -> schema.Columns:
-        """The raw columns of a table ("flows", "transitions", "events", "skipped"), made when asked for."""
+        """The raw columns of a table ("flows", "transitions", "events", "skipped", "findings"), made when asked for."""
         if table not in self._columns:
             makers: dict[str, Callable[[], schema.Columns]] = {
                 "flows": lambda: FlowTable(self).columns(),
                 "transitions": lambda: transition_columns(self),
                 "events": lambda: event_columns(self),
                 "skipped": lambda: skipped_columns(self),
+                "findings": lambda: find(self),
             }
             if table not in makers:
                 raise OptionError(f"there is no table {table!r} here; there are {', '.join(makers)}")
             self._columns[table] = makers[table]()
         return self._columns[table]
+
+    def history(self, first: int, stop: int) -> schema.Columns:
+        """Raw transitions of the streams first .. stop - 1, by stream and endpoint, see `findings.source.Source`."""
+        return history_columns(self, first, stop)
+
+    @property
+    def begin_ns(self) -> int:
+        """Time of the first frame, ns since 1970; 0 without frames."""
+        return self.capture.first_time_ns or 0
+
+    @property
+    def end_ns(self) -> int:
+        """The latest time stamp, ns since 1970; 0 without frames."""
+        return self.capture.last_time_ns or 0
+
+    @property
+    def lost_frames(self) -> int:
+        """Frames that the capturing machine says it lost."""
+        return sum((info.dropped_interface or 0) + (info.dropped_os or 0) for info in self.capture.files)
 
     def packets(self, streams: Sequence[int]) -> pandas.DataFrame:
         """Segments of these streams in capture order, with both endpoints' states after each; reads the capture again.

@@ -11,15 +11,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from observer.errors import OptionError
 
 if typing.TYPE_CHECKING:
     import pyarrow
+
+    from observer.findings.case import Case
+    from observer.findings.survey import Survey
+    from observer.findings.verdict import Verdict
+    from observer.options import Options
 
 T = TypeVar("T", bound="Registered")
 
@@ -45,6 +50,58 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what remains and close the file."""
+
+
+class Wake(NamedTuple):
+    """An event that makes a connection worth a finding's look: its name, and from which detail on."""
+
+    event: str
+    least: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something wrong, or worth knowing: what it means, and how it is told.
+
+    Attributes
+    ----------
+    name
+        Its code, as in `--finding` and in the column `code`.
+    title
+        A few words, as people say it.
+    definition
+        One or two sentences: what it means, exactly.
+    source
+        Where the criteria come from: RFC and section, or "measured on Linux".
+    severity
+        problem, warning or info; a verdict may say otherwise of a single case.
+    remedy
+        What an engineer does about it, one or two sentences.
+    causes
+        Each cause that it tells apart, and what that means.
+    wakes
+        Events that make a connection worth looking at.
+    wakes_flows
+        The same from the columns of flows: given raw columns (arrays by name, of some rows) and the options, a mask.
+    judge
+        Looks at one connection; yields verdicts.
+    survey
+        Looks at all connections together, and at what was found of single ones; yields verdicts.
+    """
+
+    package: ClassVar[str] = "observer.findings"
+    word: ClassVar[str] = "finding"
+    name: str
+    title: str
+    definition: str
+    source: str
+    severity: str
+    remedy: str
+    causes: Mapping[str, str] = field(default_factory=dict)
+    wakes: Sequence[Wake] = ()
+    wakes_flows: Callable[[Mapping[str, Any], Options], Any] | None = None
+    judge: Callable[[Case], Iterable[Verdict]] | None = None
+    survey: Callable[[Survey], Iterable[Verdict]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

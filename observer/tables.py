@@ -89,7 +89,7 @@ class FlowTable:
                 ("retransmitted", c.P_RETRANSMITTED), ("out_of_order", c.P_OUT_OF_ORDER),
                 ("duplicate_acks", c.P_DUPLICATE_ACKS), ("zero_windows", c.P_ZERO_WINDOWS),
                 ("keepalives", c.P_KEEPALIVES), ("rtt_ns", c.P_RTT), ("mss", c.P_MSS), ("window_scale", c.P_SCALE),
-                ("state", c.P_STATE), ("certainty", c.P_CERTAINTY),
+                ("state", c.P_STATE), ("certainty", c.P_CERTAINTY), ("last_time", c.P_LAST_TIME),
             ):  # fmt: skip
                 source[f"{side}_{name}"] = self._of_side(block, offset)
         return source
@@ -209,7 +209,6 @@ def transition_columns(observation: Observation, streams: Sequence[int] | None =
     import numpy
 
     from observer.tcp import fold
-    from observer.tcp.states import EVENTS
 
     tracker = observation.tracker
     if streams is None:
@@ -217,7 +216,18 @@ def transition_columns(observation: Observation, streams: Sequence[int] | None =
     else:
         parts = [tracker.transitions(stream, stream + 1) for stream in streams]
         rows = numpy.concatenate(parts) if parts else tracker.transitions(0, 0)
-    rows = rows[numpy.argsort(rows[:, fold.T_TIME], kind="stable")]
+    return _transition_columns(observation, rows[numpy.argsort(rows[:, fold.T_TIME], kind="stable")])
+
+
+def history_columns(observation: Observation, first: int, stop: int) -> Columns:
+    """Transitions of the streams first .. stop - 1, by stream and endpoint (see `findings.source`)."""
+    return _transition_columns(observation, observation.tracker.transitions(first, stop))
+
+
+def _transition_columns(observation: Observation, rows: Array) -> Columns:
+    from observer.tcp import fold
+    from observer.tcp.states import EVENTS
+
     source = {
         "stream": rows[:, fold.T_WHO] >> 1,
         "endpoint": observation.roles.sides(rows[:, fold.T_WHO] >> 1, rows[:, fold.T_WHO] & 1),
@@ -233,7 +243,11 @@ def transition_columns(observation: Observation, streams: Sequence[int] | None =
 
 
 def event_columns(observation: Observation, streams: Sequence[int] | None = None) -> Columns:
-    """The table of events, in the order of the capture; of these streams only, if any are given."""
+    """The table of events, in the order of the capture; of these streams only, if any are given.
+
+    Beside the documented columns: `value` (the detail as a number), and of resets `facts` (their names with commas
+    between), `number`, `gap`, `data_gap` (see `findings.case.Note`).
+    """
     import numpy
 
     from observer.tcp import events as e
@@ -249,8 +263,29 @@ def event_columns(observation: Observation, streams: Sequence[int] | None = None
         "frame": rows[:, e.EV_FRAME],
         "event": Coded(rows[:, e.EV_CODE], [name for name, _ in e.EVENT_NAMES]),
         "detail": _details(rows),
+        # beside the table's columns, for findings
+        "value": rows[:, e.EV_DETAIL],
+        **_reset_facts(rows),
     }
     return Columns("events", len(rows), source)
+
+
+def _reset_facts(rows: Array) -> dict[str, Any]:
+    """What resets look like, of all events."""
+    import numpy
+
+    from observer.tcp import events as e
+
+    is_reset = rows[:, e.EV_CODE] == e.RESET
+    cells = numpy.where(is_reset, rows[:, e.EV_FACTS], 0)
+    used, codes = numpy.unique(cells & ((1 << e.RST_NUMBER) - 1), return_inverse=True)
+    names = [",".join(name for bit, name in e.RST_FACTS.items() if bits & bit) for bits in used.tolist()]
+    return {
+        "facts": Coded(codes.astype(numpy.int64), names),
+        "number": cells >> e.RST_NUMBER,
+        "gap": numpy.where(is_reset, rows[:, e.EV_GAP], -1),
+        "data_gap": numpy.where(is_reset, rows[:, e.EV_DATA_GAP], -1),
+    }
 
 
 def _details(rows: Array) -> Coded:

@@ -1,1 +1,13 @@
-"""What is wrong: one module per family, each finding defined where it is computed."""
+"""What is wrong: one module per family, each finding defined where it is computed.
+
+`find` makes the table of findings from an observation.  A new finding is one `registry.Finding` in a module here: the
+command line's choices, the documentation and the contract tests follow.
+
+Never here: reading captures, inferring states, printing.
+"""
+
+from __future__ import annotations
+
+from observer.findings.table import find
+
+__all__ = ["find"]

@@ -29,6 +29,7 @@ from observer.tcp.events import (
     OUT_OF_ORDER,
     RETRANSMISSION,
     STATELESS_SYNACK,
+    UNANSWERED,
     WINDOW_OPENED,
     WINDOW_PROBE,
     ZERO_WINDOW,
@@ -77,6 +78,7 @@ from observer.tcp.states import TIME_WAIT
 from observer.tcp.timers import stateless_server
 
 LOW: Final = 0xFFFFFFFF
+SILENT_AFTER: Final = 2  # repeats without any answer that are worth telling: fewer are ordinary loss
 HIGH_ONE: Final = 1 << 32  # one more in the upper half of a cell that counts two things
 
 
@@ -200,6 +202,8 @@ def repeats(
         flows[x + E_RETX_SEQ] = seq
         flows[x + E_RETX_GAP] = time - flows[x + E_DATA_TIME]
     flows[x + E_RETX_TIME] = time
+    if flows[x + E_RETX_COUNT] >= SILENT_AFTER and rows[s + FLAGS] & SYN == 0:
+        note(flows, events, g, flow, x, UNANSWERED, flows[x + E_RETX_COUNT], time, rows[s + FRAME])
     if stateless_server(flows, log, g, x, y, time, rows[s + FRAME]):
         note(flows, events, g, flow, y, STATELESS_SYNACK, 0, time, rows[s + FRAME])
     return 0

@@ -15,6 +15,7 @@ from observer.tcp.analysis import completeness
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_STRIDE, certainty_now, step
 from observer.tcp.fold import flow_of, start_of
 from observer.tcp.layout import (
+    A_ACK_TIME,
     CLIENT,
     COMPLETENESS,
     E_COUNTS,
@@ -122,6 +123,7 @@ P_SCALE: Final = 10
 P_STATE: Final = 11
 P_CERTAINTY: Final = 12
 P_PATH: Final = 13  # bits of what its history passed through: PATH_...
+P_LAST_TIME: Final = 14  # ns, its last segment; 0: none
 
 PATH_FIN: Final = 1
 PATH_RESET: Final = 2
@@ -206,6 +208,7 @@ def copy_lone(streams: Int64s, stream: int, out: Int64s, like: int, o: int) -> i
     out[o + O_LAST_TIME] = streams[r + S_TIME]
     out[o + O_FIRST_FRAME] = streams[r + S_FRAME]
     out[o + O_LAST_FRAME] = streams[r + S_FRAME]
+    out[o + O_CLIENT + P_LAST_TIME] = streams[r + S_TIME]
     return 0
 
 
@@ -257,6 +260,7 @@ def endpoint(flows: Int64s, log: Int64s, g: Int64s, x: int, trip: int, out: Int6
     out[o + P_STATE] = flows[x + E_STATE]
     out[o + P_CERTAINTY] = certainty_now(flows, log, x)
     out[o + P_PATH] = path_of(flows, log, g, x)
+    out[o + P_LAST_TIME] = flows[x + A_ACK_TIME]
     return 0
 
 

@@ -1,6 +1,7 @@
 """What is worth telling about a connection beside its states: one row each, with its frame.
 
-An event row is int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail, address.
+An event row is int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail, and three
+whose meaning depends on the event.
 Ordinary life (an answered keepalive, a half-close, a recovered loss) is an event, never a finding.
 
 Never judges: findings do.
@@ -13,13 +14,16 @@ from typing import Final
 from observer.kernels import Int64s, kernel
 from observer.tcp.layout import CLIENT, G_EVENTS, STREAM
 
-EVENT_STRIDE: Final = 7
+EVENT_STRIDE: Final = 8
 EV_TIME: Final = 0
 EV_FRAME: Final = 1
 EV_WHO: Final = 2
 EV_CODE: Final = 3
 EV_DETAIL: Final = 4
-EV_ADDRESS: Final = 5  # 5, 6: who sent an ICMP error, two cells of 64 bits; only there where the event is icmp_error
+EV_ADDRESS: Final = 5  # of icmp_error: 5, 6: who sent it, two cells of 64 bits
+EV_FACTS: Final = 5  # of reset: RST_ bits
+EV_GAP: Final = 6  # of reset: ns since its receiver's last segment; -1: there was none
+EV_DATA_GAP: Final = 7  # of reset: ns since its receiver's last segment that took sequence space; -1: none
 
 SYN_RETRANSMITTED: Final = 1
 SYNACK_RETRANSMITTED: Final = 2
@@ -50,6 +54,34 @@ STATELESS_SYNACK: Final = 26
 LOST_SEGMENT: Final = 27
 REFUSED: Final = 28
 ECN: Final = 29
+UNANSWERED: Final = 30
+
+# what a RST looks like, and how its numbers stand to what was sent before (CRITERIA.md, two families of resets)
+RST_FROM_SOCKET: Final = 1  # RST,ACK: from a socket, or in answer to a SYN
+RST_WINDOW: Final = 2  # its window is not 0
+RST_STAMPED: Final = 4  # it has the timestamp option
+RST_IDENTIFIED: Final = 8  # its IPv4 identification is not 0
+RST_AT_LAST_ACK: Final = 16  # its number is what its receiver's last segment acknowledged
+RST_AT_NEXT: Final = 32  # its number is its sender's SND.NXT as far as the tap knows
+RST_BEHIND: Final = 64  # its number is below that
+RST_BEYOND: Final = 128  # its number is above that
+RST_ACKS_FIN: Final = 256  # it acknowledges its receiver's FIN
+RST_ACKS_ALL: Final = 512  # it acknowledges all that its receiver sent
+RST_ACCEPTABLE: Final = 1024  # its receiver can have accepted it (RFC 5961 3.2)
+RST_UNACKED: Final = 2048  # its receiver had sent octets that its sender had not acknowledged before
+RST_FIRST: Final = 4096  # its sender had sent nothing before
+RST_ANSWERS_SYN: Final = (
+    8192  # number 0 and the SYN acknowledged: what a host without listener sends (RFC 9293 3.10.7.1)
+)
+RST_NUMBER: Final = 32  # from this bit on: its number relative to its sender's first one, 31 bits
+
+RST_FACTS: Final = {
+    RST_FROM_SOCKET: "from_socket", RST_WINDOW: "window", RST_STAMPED: "stamped", RST_IDENTIFIED: "identified",
+    RST_AT_LAST_ACK: "at_last_ack", RST_AT_NEXT: "at_next", RST_BEHIND: "behind", RST_BEYOND: "beyond",
+    RST_ACKS_FIN: "acks_fin", RST_ACKS_ALL: "acks_all", RST_ACCEPTABLE: "acceptable", RST_UNACKED: "unacked",
+    RST_FIRST: "first", RST_ANSWERS_SYN: "answers_syn",
+}  # fmt: skip
+"""Names of the facts of a reset, by bit."""
 
 EVENT_NAMES: Final = (
     ("", ""),
@@ -82,6 +114,7 @@ EVENT_NAMES: Final = (
     ("lost_segment", "octets before this segment are missing in the capture"),
     ("refused", "RST,ACK answers the SYN: nobody listens"),
     ("ecn", "ECN was agreed on (RFC 3168 6.1.1)"),
+    ("unanswered", "the same octets again, and no segment of the peer since; detail: how often so far"),
 )  # fmt: skip
 """Name and meaning of each event, by code."""
 

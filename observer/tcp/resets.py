@@ -8,25 +8,69 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, kernel
-from observer.segments import ACK, ACK_FLAG, FLAGS, FRAME, SEQ, TIME, TTL
+from observer.segments import (
+    ACK,
+    ACK_FLAG,
+    FLAGS,
+    FRAME,
+    HAS_TIMESTAMPS,
+    IP_ID,
+    OPTIONS,
+    SEQ,
+    TIME,
+    TTL,
+    WINDOW,
+)
+from observer.tcp.analysis import ACKING
 from observer.tcp.archive import row_of
-from observer.tcp.events import REFUSED, RESET, RESET_FORGED, RESET_IGNORED, RETRACTION, note
+from observer.tcp.events import (
+    EV_DATA_GAP,
+    EV_FACTS,
+    EV_GAP,
+    EVENT_STRIDE,
+    REFUSED,
+    RESET,
+    RESET_FORGED,
+    RESET_IGNORED,
+    RETRACTION,
+    RST_ACCEPTABLE,
+    RST_ACKS_ALL,
+    RST_ACKS_FIN,
+    RST_ANSWERS_SYN,
+    RST_AT_LAST_ACK,
+    RST_AT_NEXT,
+    RST_BEHIND,
+    RST_BEYOND,
+    RST_FIRST,
+    RST_FROM_SOCKET,
+    RST_IDENTIFIED,
+    RST_NUMBER,
+    RST_STAMPED,
+    RST_UNACKED,
+    RST_WINDOW,
+    note,
+)
 from observer.tcp.evidence import LOG_STRIDE, LOG_TIME, append, find, prove, retract
 from observer.tcp.flowtable import old_roles_equal
 from observer.tcp.layout import (
     A_ACK,
+    A_ACK_TIME,
+    A_FLAGS,
     CLIENT,
     D_ACK_OF_SYN,
     D_SYNACK,
     E_ACKED,
     E_COUNTS_3,
+    E_DATA_TIME,
     E_END_TIME,
+    E_FIN,
     E_FLAGS,
     E_ISS,
     E_SND_MAX,
     E_STATE,
     F_ACKED,
     F_CHALLENGED,
+    F_FIN,
     F_FORGED,
     F_ISS,
     F_OTHER,
@@ -34,6 +78,7 @@ from observer.tcp.layout import (
     F_SND,
     F_SYN,
     F_SYNACK,
+    G_EVENTS,
     G_FIN_TIMEOUT,
     G_RULES_OFF,
     PREVIOUS,
@@ -43,7 +88,7 @@ from observer.tcp.layout import (
     RULE_RST_WINDOW,
     SERVER,
 )
-from observer.tcp.sequence import add, ge, gt, le
+from observer.tcp.sequence import add, diff, ge, gt, le
 from observer.tcp.states import (
     ASSUMED,
     CLOSED,
@@ -89,6 +134,7 @@ def reset(
             y_old = old + (y - flow) if same else old + CLIENT + SERVER - (y - flow)
             append(flows, log, g, y_old, RCV_RST, ASSUMED, time, frame)
         return 0
+    describe(flows, events, g, x, y, rows, s)
     note(flows, events, g, flow, x, RESET, 0 if bare else 1, time, frame)
     if forged:
         note(flows, events, g, flow, x, RESET_FORGED, forged, time, frame)
@@ -96,6 +142,41 @@ def reset(
     else:
         reset_sent(flows, log, events, g, flow, x, y, rows, s)
     reset_towards(flows, log, events, g, flow, x, y, rows, s)
+    return 0
+
+
+@kernel
+def describe(flows: Int64s, events: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
+    """What x's RST looks like, and how its numbers stand to what both sent, into the event that is noted next."""
+    flags, seq, ack = rows[s + FLAGS], rows[s + SEQ], rows[s + ACK]
+    mine, theirs = flows[x + E_FLAGS], flows[y + E_FLAGS]
+    facts = (1 if rows[s + WINDOW] else 0) * RST_WINDOW
+    facts |= (1 if rows[s + OPTIONS] & HAS_TIMESTAMPS else 0) * RST_STAMPED
+    facts |= (1 if rows[s + IP_ID] else 0) * RST_IDENTIFIED
+    if flows[y + A_FLAGS] & ACKING and seq == flows[y + A_ACK]:
+        facts |= RST_AT_LAST_ACK
+    if mine & F_SND:
+        ahead = diff(seq, flows[x + E_SND_MAX])
+        facts |= RST_AT_NEXT if ahead == 0 else (RST_BEYOND if ahead > 0 else RST_BEHIND)
+    else:
+        facts |= RST_FIRST
+    if flags & ACK_FLAG:
+        facts |= RST_FROM_SOCKET
+        if theirs & F_SND and ack == flows[y + E_SND_MAX]:
+            facts |= RST_ACKS_ALL
+        if theirs & F_FIN and gt(ack, flows[y + E_FIN]):
+            facts |= RST_ACKS_FIN
+        if seq == 0 and theirs & F_SYN and ack == flows[y + E_SND_MAX]:
+            facts |= RST_ANSWERS_SYN
+    if mine & F_ACKED and theirs & F_SND and gt(flows[y + E_SND_MAX], flows[x + E_ACKED]):
+        facts |= RST_UNACKED
+    if is_acceptable(flows, g, x, y, rows, s):
+        facts |= RST_ACCEPTABLE
+    relative = diff(seq, flows[x + E_ISS]) if mine & F_ISS else 0
+    at = g[G_EVENTS] * EVENT_STRIDE
+    events[at + EV_FACTS] = facts | (relative & 0x7FFFFFFF) << RST_NUMBER
+    events[at + EV_GAP] = rows[s + TIME] - flows[y + A_ACK_TIME] if flows[y + A_ACK_TIME] else -1
+    events[at + EV_DATA_GAP] = rows[s + TIME] - flows[y + E_DATA_TIME] if flows[y + E_DATA_TIME] else -1
     return 0
 
 

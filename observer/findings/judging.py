@@ -1,0 +1,257 @@
+"""From an observation's tables to its findings: which connections are worth a look, and who looks at them.
+
+    events, flows -> marked connections -> cases -> judges -> verdicts
+    flows, transitions -> crowd, spans -> surveys -> verdicts -> table
+
+Flows and transitions are gone through once each, a part at a time, so memory does not grow with them beyond a few
+octets for each connection.  Plain connections cost a few vectorised comparisons.
+
+Never here: a criterion (each stands with its finding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy
+
+from observer.findings import around as near
+from observer.findings.around import ADDRESS_SHIFT, Around, Crowd
+from observer.findings.case import Case, Note, Step, as_row
+from observer.findings.source import Source
+from observer.findings.survey import SPAN_STATES, Spans, Survey
+from observer.findings.verdict import Verdict
+from observer.registry import Finding, collect
+from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded
+
+Array = Any
+
+PART_ROWS: Final = 8192
+"""Connections looked at at once: their rows stay in the caches."""
+SIDE_COLUMNS: Final = (
+    "packets", "octets", "unique_octets", "retransmitted", "zero_windows", "keepalives", "rtt_ns", "state",
+    "certainty", "last_time",
+)  # fmt: skip
+FLOW_COLUMNS: Final = (
+    "client_addr", "client_port", "server_addr", "server_port", "roles", "version", "first_time", "last_time",
+    "first_frame", "last_frame", "syn_count", "synack_count", "handshake_ns", "timestamps", "fast_open",
+    "closed_first", "ended", "rst_sender", "time_wait_holder", "tap", "tap_grade", "completeness",
+    "previous_stream",
+    *(f"{side}_{column}" for side in ENDPOINTS for column in SIDE_COLUMNS),
+)  # fmt: skip
+"""Columns of `flows` that a case has, as raw numbers."""
+STEP_COLUMNS: Final = (
+    "stream", "endpoint", "time", "frame", "from_state", "to_state", "certainty", "proof_frame",
+)  # fmt: skip
+"""Columns of `transitions` that a step is made from, beside its cause."""
+NOTE_COLUMNS: Final = ("time", "frame", "endpoint", "event", "value", "facts", "number", "gap", "data_gap")
+"""Columns of `events` that a note is made from, documented and others."""
+RETRACTED: Final = CERTAINTIES.index("retracted")
+
+
+class Judging:
+    """One pass over a source: everything that findings, calls and populations are made from.
+
+    Parameters
+    ----------
+    source
+        The observation.
+    findings
+        Which ones; default: all that are registered.
+    everything
+        Whether every connection becomes a case, not only those that are marked.
+    """
+
+    def __init__(self, source: Source, findings: Sequence[Finding] | None = None, *, everything: bool = False) -> None:
+        self.source = source
+        self.findings = list(collect(Finding).values()) if findings is None else list(findings)
+        self.flows = source.columns("flows")
+        self._everything = everything
+        self._notes = _Notes(source)
+        marked = self._notes.marked(self.findings, self.flows.rows)
+        self._rows: dict[int, dict[str, int]] = {}
+        self.around = self._look_over_flows(marked)
+        self._steps: dict[int, tuple[list[Step], list[Step]]] = {}
+        self.spans = self._look_over_histories()
+
+    def cases(self) -> Iterator[Case]:
+        """The marked connections, in order of their numbers."""
+        for stream, row in self._rows.items():
+            yield Case(stream, row, self._steps.get(stream, ([], [])), self._notes.of(stream), self.around)
+
+    def verdicts(self) -> list[Verdict]:
+        """All that there is to find, in no particular order."""
+        judges = [finding for finding in self.findings if finding.judge is not None]
+        found: dict[str, list[Verdict]] = {finding.name: [] for finding in self.findings}
+        for case in self.cases():
+            for finding in judges:
+                assert finding.judge is not None
+                for verdict in finding.judge(case):
+                    self._complete(verdict, finding, case)
+                    found[finding.name].append(verdict)
+        survey = Survey(self.around, self.spans, found)
+        for finding in self.findings:
+            if finding.survey is not None:
+                for verdict in finding.survey(survey):
+                    self._complete(verdict, finding, None)
+                    found[finding.name].append(verdict)
+        return [verdict for verdicts in found.values() for verdict in verdicts]
+
+    def _complete(self, verdict: Verdict, finding: Finding, case: Case | None) -> None:
+        verdict.code = finding.name
+        verdict.severity = verdict.severity or finding.severity
+        verdict.remedy = verdict.remedy or finding.remedy
+        if case is not None:
+            verdict.stream = case.stream
+            verdict.client = (case.flow["client_addr"], case.flow["client_port"])
+            verdict.server = (case.flow["server_addr"], case.flow["server_port"])
+
+    # --- one pass over the flows -------------------------------------------------------------------------
+
+    def _look_over_flows(self, marked: Array) -> Around:
+        """Fill the crowd, and keep the rows of marked connections."""
+        options = self.source.options
+        wakers = [finding.wakes_flows for finding in self.findings if finding.wakes_flows is not None]
+        count = self.flows.rows
+        crowd = Crowd(
+            *(numpy.empty(count, kind) for kind in (*(numpy.int64,) * 4, numpy.uint8, numpy.uint8, numpy.uint16))
+        )
+        for start in range(0, count, PART_ROWS):
+            part = self.flows.part(start, start + PART_ROWS)
+            stop = start + part.rows
+            read = {name: numpy.asarray(part[name]) for name in FLOW_COLUMNS}
+            mask = marked[start:stop]
+            for waker in wakers:
+                mask |= waker(read, options)
+            _join(crowd, start, stop, read)
+            rows = numpy.arange(part.rows) if self._everything else numpy.flatnonzero(mask)
+            lists = {name: values[rows].tolist() for name, values in read.items()}
+            for index, row in enumerate(rows.tolist()):
+                self._rows[start + row] = as_row(lists, index)
+        return Around(crowd, options, self.source.begin_ns, self.source.end_ns, self.source.lost_frames,
+                      self.flows.addresses)  # fmt: skip
+
+    # --- one pass over the transitions -------------------------------------------------------------------
+
+    def _look_over_histories(self) -> dict[str, Spans]:
+        """Stretches in some states of all connections, and all steps of the marked ones."""
+        count = self.flows.rows
+        marked = numpy.zeros(count, bool)
+        marked[list(self._rows)] = True
+        pieces: dict[str, list[Spans]] = {state: [] for state in SPAN_STATES}
+        for start in range(0, count, PART_ROWS):
+            part = self.source.history(start, min(start + PART_ROWS, count))
+            if not part.rows:
+                continue
+            read = {name: numpy.asarray(part[name]) for name in STEP_COLUMNS}
+            for state in SPAN_STATES:
+                pieces[state].append(_stretches(read, STATES.index(state), self.source.end_ns))
+            self._keep_steps(read, part["cause"], marked)
+        return {state: _joined(found) for state, found in pieces.items()}
+
+    def _keep_steps(self, read: Mapping[str, Array], causes: Coded, marked: Array) -> None:
+        rows = numpy.flatnonzero(marked[read["stream"]])
+        if not len(rows):
+            return
+        names = causes.values
+        for stream, endpoint, time, frame, before, after, certainty, proof, cause in zip(
+            *(read[name][rows].tolist() for name in STEP_COLUMNS),
+            numpy.asarray(causes.codes)[rows].tolist(),
+            strict=True,
+        ):
+            step = Step(time, frame, STATES[before], STATES[after], names[cause], CERTAINTIES[certainty], proof)
+            self._steps.setdefault(stream, ([], []))[endpoint].append(step)
+
+
+class _Notes:
+    """Events by connection."""
+
+    def __init__(self, source: Source) -> None:
+        columns = source.columns("events")
+        self._stream = numpy.asarray(columns["stream"])
+        events: Coded = columns["event"]
+        self._names = events.values
+        self._codes = numpy.asarray(events.codes)
+        self._value = numpy.asarray(columns["value"])
+        facts: Coded = columns["facts"]
+        self._facts = [frozenset(text.split(",")) if text else frozenset() for text in facts.values]
+        self._columns = {name: numpy.asarray(columns[name]) for name in NOTE_COLUMNS if name not in ("event", "facts")}
+        self._columns |= {"event": self._codes, "facts": numpy.asarray(facts.codes)}
+        self._order: Array | None = None
+
+    def marked(self, findings: Iterable[Finding], count: int) -> Array:
+        """Which connections have an event that wakes a finding: bool, shape (count,)."""
+        wanted: dict[str, int] = {}
+        for finding in findings:
+            for wake in finding.wakes:
+                wanted[wake.event] = min(wake.least, wanted.get(wake.event, wake.least))
+        never = numpy.iinfo(numpy.int64).max
+        least = numpy.full(len(self._names), never, numpy.int64)
+        for code, name in enumerate(self._names):
+            least[code] = wanted.get(name, never)
+        mask = numpy.zeros(count, bool)
+        if len(self._stream):
+            mask[self._stream[(self._value >= least[self._codes]) & (least[self._codes] != never)]] = True
+        return mask
+
+    def of(self, stream: int) -> list[Note]:
+        """Events of one connection, in the order of the capture."""
+        if self._order is None:
+            # by stream; within a stream the capture's order stays
+            self._order = numpy.argsort(self._stream, kind="stable")
+            self._sorted = self._stream[self._order]
+        low, high = numpy.searchsorted(self._sorted, (stream, stream + 1))
+        rows = self._order[low:high]
+        read = [self._columns[name][rows].tolist() for name in NOTE_COLUMNS]
+        return [
+            Note(time, frame, ENDPOINTS[endpoint], self._names[code], value, self._facts[facts], number, gap, data_gap)
+            for time, frame, endpoint, code, value, facts, number, gap, data_gap in zip(*read, strict=True)
+        ]
+
+
+def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> None:
+    """Write what is kept of every connection."""
+    crowd.client[start:stop] = read["client_addr"].astype(numpy.int64) << ADDRESS_SHIFT | read["client_port"]
+    crowd.server[start:stop] = read["server_addr"].astype(numpy.int64) << ADDRESS_SHIFT | read["server_port"]
+    crowd.first[start:stop] = read["first_time"]
+    crowd.last[start:stop] = read["last_time"]
+    crowd.client_state[start:stop] = read["client_state"]
+    crowd.server_state[start:stop] = read["server_state"]
+    bits = numpy.where(read["syn_count"] > 0, near.SAW_SYN, 0)
+    bits |= numpy.where(read["synack_count"] > 0, near.SAW_SYNACK, 0)
+    bits |= numpy.where(read["handshake_ns"] > 0, near.COMPLETED, 0)
+    # of the server's segments, its SYN-ACKs and one RST aside
+    reset = (read["rst_sender"] == 1).astype(numpy.int64)
+    bits |= numpy.where(read["server_packets"] - read["synack_count"] - reset > 0, near.SERVER_SPOKE, 0)
+    bits |= numpy.where(read["ended"] == 1, near.CLOSED_BY_RESET, 0)
+    bits |= numpy.where(read["closed_first"] == 0, near.CLIENT_CLOSED_FIRST, 0)
+    bits |= numpy.where(read["closed_first"] == 1, near.SERVER_CLOSED_FIRST, 0)
+    bits |= numpy.where((read["syn_count"] == 0) & (read["synack_count"] == 0), near.MIDSTREAM, 0)
+    crowd.bits[start:stop] = bits
+
+
+def _joined(found: Sequence[Spans]) -> Spans:
+    if not found:
+        return Spans(*(numpy.zeros(0, kind) for kind in (int, numpy.int8, int, int, bool, int)))
+    return Spans(*(numpy.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _stretches(read: Mapping[str, Array], state: int, end_ns: int) -> Spans:
+    """Stretches in one state: from the step into it to the endpoint's next step."""
+    live = read["certainty"] != RETRACTED
+    into = numpy.flatnonzero((read["to_state"] == state) & live)
+    after = into + 1
+    inside = after < len(live)
+    follows = numpy.zeros(len(into), bool)
+    follows[inside] = (
+        live[after[inside]]
+        & (read["stream"][after[inside]] == read["stream"][into[inside]])
+        & (read["endpoint"][after[inside]] == read["endpoint"][into[inside]])
+    )
+    end = numpy.full(len(into), end_ns, numpy.int64)
+    end[follows] = read["time"][after[follows]]
+    return Spans(
+        read["stream"][into], read["endpoint"][into].astype(numpy.int8), read["time"][into], end, ~follows,
+        read["frame"][into],
+    )  # fmt: skip
