@@ -21,7 +21,7 @@ import sys
 import time
 
 _CLONE_NEWNET = 0x40000000
-_NETLINK_SOCK_DIAG = 4
+NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -46,7 +46,7 @@ def connect(namespace: str) -> socket.socket:
     if ctypes.CDLL(None, use_errno=True).setns(there, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), f"setns {namespace}")
     os.close(there)
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
 
 
 def dump(netlink: socket.socket) -> dict[str, str]:

@@ -48,6 +48,14 @@ def missing() -> str:
     return "" if made.returncode == 0 else "the laboratory may not create network namespaces here"
 
 
+def one_line_each(found: Mapping[str, Any]) -> str:
+    """JSON with one call, state or expectation a line, so that it is small and can be compared."""
+    text = json.dumps(found, indent=1)
+    # Innermost lists and objects go on one line each.
+    text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda one: re.sub(r"\n\s*", " ", one[0]), text)
+    return re.sub(r'\{\s*"(?:t0|flow)"[^{}]*\}', lambda one: re.sub(r"\n\s*", " ", one[0]), text) + "\n"
+
+
 class Lab:
     """One scenario's laboratory; see the module."""
 
@@ -162,12 +170,8 @@ class Lab:
         }
 
     def write_truth(self, path: Path) -> None:
-        """Write the truth file: one call, state or expectation a line, so that it is small and can be compared."""
-        text = json.dumps(self.truth, indent=1)
-        # Innermost lists and objects go on one line each.
-        text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: re.sub(r"\n\s*", " ", found[0]), text)
-        text = re.sub(r'\{\s*"(?:t0|flow)"[^{}]*\}', lambda found: re.sub(r"\n\s*", " ", found[0]), text)
-        path.write_text(text + "\n")
+        """Write the truth file."""
+        path.write_text(one_line_each(self.truth))
 
     # What scenarios use
 

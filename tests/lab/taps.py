@@ -21,7 +21,8 @@ FILTER = "tcp or icmp or (icmp6 and ip6[40] < 128)"
 class Taps:
     """The running tcpdump processes of one scenario."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Network, folder: Path, *, snaplen_octets: int = 262_144) -> None:
+        self._snaplen_octets = snaplen_octets
         self.paths = {vantage: folder / f"{vantage}.pcap" for vantage in PLACES}
         self._network = network
         self._running: list[subprocess.Popen[str]] = []
@@ -36,24 +37,12 @@ class Taps:
 
     def _start(self, vantage: str, path: Path) -> subprocess.Popen[str]:
         role, interface = PLACES[vantage]
-        command = [
-            "ip",
-            "netns",
-            "exec",
-            self._network.names[role],
-            "tcpdump",
-            "-i",
-            interface,
-            "-n",
-            "-U",
-            "-Z",
-            "root",
-        ]
+        command = ["ip", "netns", "exec", self._network.names[role]]
+        command += ["tcpdump", "-i", interface, "-n", "-U", "-Z", "root", "--immediate-mode"]
         command += [
-            "--immediate-mode",
             "--time-stamp-precision=nano",
             "-s",
-            "262144",
+            str(self._snaplen_octets),
             "-B",
             "8192",
             "-w",
