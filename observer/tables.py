@@ -246,7 +246,7 @@ def event_columns(observation: Observation, streams: Sequence[int] | None = None
     """The table of events, in the order of the capture; of these streams only, if any are given.
 
     Beside the documented columns: `value` (the detail as a number), and of resets `facts` (their names with commas
-    between), `number`, `gap`, `data_gap` (see `findings.case.Note`).
+    between), `number`, `gap`, `data_gap`, `own_gap` (see `findings.case.Note`).
     """
     import numpy
 
@@ -285,6 +285,7 @@ def _reset_facts(rows: Array) -> dict[str, Any]:
         "number": cells >> e.RST_NUMBER,
         "gap": numpy.where(is_reset, rows[:, e.EV_GAP], -1),
         "data_gap": numpy.where(is_reset, rows[:, e.EV_DATA_GAP], -1),
+        "own_gap": numpy.where(is_reset, rows[:, e.EV_OWN_GAP], -1),
     }
 
 

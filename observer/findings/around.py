@@ -6,6 +6,7 @@ Never here: a judgement about one connection.
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
@@ -30,8 +31,6 @@ class Crowd(NamedTuple):
         int64: times of the first and the last segment, ns.
     client_state, server_state
         uint8: codes of schema.STATES at the end.
-    answered
-        bool: the server sent something other than RST (its packets > 0 and it was not a refusal).
     bits
         uint16: BIT_... below.
     """
@@ -53,6 +52,10 @@ CLOSED_BY_RESET = 16
 CLIENT_CLOSED_FIRST = 32
 SERVER_CLOSED_FIRST = 64
 MIDSTREAM = 128  # roles were inferred, the opening was not captured
+SYN_REPEATED = 256  # the client sent its SYN again
+SYNACK_REPEATED = 512  # the server sent its SYN-ACK again
+CLIENT_SPOKE = 1024  # the client sent something beside SYN and one RST
+RESET_BY_SERVER = 2048  # a RST of the server was accepted
 
 
 class Around:
@@ -67,8 +70,17 @@ class Around:
     """
 
     def __init__(
-        self, crowd: Crowd, options: Options, begin_ns: int, end_ns: int, lost_frames: int, addresses: Addresses | None
+        self,
+        crowd: Crowd,
+        options: Options,
+        *,
+        begin_ns: int = 0,
+        end_ns: int = 0,
+        lost_frames: int = 0,
+        addresses: Addresses | None = None,
+        noted: Callable[[str], tuple[Array, Array]] | None = None,
     ) -> None:
+        """noted: gives streams and times of all events of a name."""
         self.crowd = crowd
         self.options = options
         self.begin_ns = begin_ns
@@ -76,6 +88,8 @@ class Around:
         self.lost_frames = lost_frames
         self.addresses = addresses
         self._by_listener: tuple[Array, Array] | None = None
+        self._noted = noted
+        self._noted_there: dict[str, dict[int, Array]] = {}
         order = numpy.argsort(crowd.last)[-2:] if len(crowd.last) else numpy.zeros(0, numpy.int64)
         self._latest = [(int(stream), int(crowd.last[stream])) for stream in order.tolist()]
 
@@ -88,6 +102,20 @@ class Around:
         key = self.crowd.server[case.stream]
         found = order[numpy.searchsorted(keys, key, "left") : numpy.searchsorted(keys, key, "right")]
         return found[found != case.stream]
+
+    def noted_at(self, event: str, listener: int) -> Array:
+        """When an event of this name happened in connections to a listener: int64 of shape (n, 2), stream and time.
+
+        Ordered as in the capture.
+        """
+        if event not in self._noted_there:
+            streams, times = self._noted(event) if self._noted else (numpy.zeros(0, int), numpy.zeros(0, int))
+            listeners = self.crowd.server[streams]
+            order = numpy.argsort(listeners, kind="stable")
+            keys, starts = numpy.unique(listeners[order], return_index=True)
+            pairs = numpy.stack([streams, times], axis=1)[order]
+            self._noted_there[event] = dict(zip(keys.tolist(), numpy.split(pairs, starts[1:]), strict=False))
+        return self._noted_there[event].get(listener, numpy.zeros((0, 2), numpy.int64))
 
     def others_after(self, case: Case, time: int) -> bool:
         """Whether any other connection had a segment after this time: the tap still worked."""

@@ -52,6 +52,8 @@ class Note(NamedTuple):
     """Of a reset: ns since its receiver's last segment; -1: there was none."""
     data_gap: int
     """Of a reset: ns since its receiver's last octets (SYN and FIN count); -1: there were none."""
+    own_gap: int
+    """Of a reset: ns since its sender's last octets (SYN and FIN count); -1: there were none."""
 
 
 class End:

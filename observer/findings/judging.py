@@ -20,7 +20,7 @@ from observer.findings import around as near
 from observer.findings.around import ADDRESS_SHIFT, Around, Crowd
 from observer.findings.case import Case, Note, Step, as_row
 from observer.findings.source import Source
-from observer.findings.survey import SPAN_STATES, Spans, Survey
+from observer.findings.survey import SPAN_STATES, Marks, Spans, Survey
 from observer.findings.verdict import Verdict
 from observer.registry import Finding, collect
 from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded
@@ -45,7 +45,7 @@ STEP_COLUMNS: Final = (
     "stream", "endpoint", "time", "frame", "from_state", "to_state", "certainty", "proof_frame",
 )  # fmt: skip
 """Columns of `transitions` that a step is made from, beside its cause."""
-NOTE_COLUMNS: Final = ("time", "frame", "endpoint", "event", "value", "facts", "number", "gap", "data_gap")
+NOTE_COLUMNS: Final = ("time", "frame", "endpoint", "event", "value", "facts", "number", "gap", "data_gap", "own_gap")
 """Columns of `events` that a note is made from, documented and others."""
 RETRACTED: Final = CERTAINTIES.index("retracted")
 
@@ -90,7 +90,7 @@ class Judging:
                 for verdict in finding.judge(case):
                     self._complete(verdict, finding, case)
                     found[finding.name].append(verdict)
-        survey = Survey(self.around, self.spans, found)
+        survey = Survey(self.around, self.spans, found, self.flows, self._notes.of_event)
         for finding in self.findings:
             if finding.survey is not None:
                 for verdict in finding.survey(survey):
@@ -129,8 +129,11 @@ class Judging:
             lists = {name: values[rows].tolist() for name, values in read.items()}
             for index, row in enumerate(rows.tolist()):
                 self._rows[start + row] = as_row(lists, index)
-        return Around(crowd, options, self.source.begin_ns, self.source.end_ns, self.source.lost_frames,
-                      self.flows.addresses)  # fmt: skip
+        source = self.source
+        return Around(
+            crowd, options, begin_ns=source.begin_ns, end_ns=source.end_ns, lost_frames=source.lost_frames,
+            addresses=self.flows.addresses, noted=self._notes.noted,
+        )  # fmt: skip
 
     # --- one pass over the transitions -------------------------------------------------------------------
 
@@ -195,6 +198,18 @@ class _Notes:
             mask[self._stream[(self._value >= least[self._codes]) & (least[self._codes] != never)]] = True
         return mask
 
+    def of_event(self, name: str) -> Marks:
+        """All events of one name."""
+        rows = numpy.flatnonzero(self._codes == self._names.index(name)) if name in self._names else []
+        return Marks(*(self._columns[part][rows] for part in ("time", "frame", "value")), self._stream[rows])
+
+    def noted(self, event: str) -> tuple[Array, Array]:
+        """Streams and times of all events of this name, in the order of the capture."""
+        if event not in self._names:
+            return numpy.zeros(0, numpy.int64), numpy.zeros(0, numpy.int64)
+        rows = numpy.flatnonzero(self._codes == list(self._names).index(event))
+        return self._stream[rows], self._columns["time"][rows]
+
     def of(self, stream: int) -> list[Note]:
         """Events of one connection, in the order of the capture."""
         if self._order is None:
@@ -205,8 +220,8 @@ class _Notes:
         rows = self._order[low:high]
         read = [self._columns[name][rows].tolist() for name in NOTE_COLUMNS]
         return [
-            Note(time, frame, ENDPOINTS[endpoint], self._names[code], value, self._facts[facts], number, gap, data_gap)
-            for time, frame, endpoint, code, value, facts, number, gap, data_gap in zip(*read, strict=True)
+            Note(time, frame, ENDPOINTS[endpoint], self._names[code], value, self._facts[facts], *rest)
+            for time, frame, endpoint, code, value, facts, *rest in zip(*read, strict=True)
         ]
 
 
@@ -228,6 +243,11 @@ def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> Non
     bits |= numpy.where(read["closed_first"] == 0, near.CLIENT_CLOSED_FIRST, 0)
     bits |= numpy.where(read["closed_first"] == 1, near.SERVER_CLOSED_FIRST, 0)
     bits |= numpy.where((read["syn_count"] == 0) & (read["synack_count"] == 0), near.MIDSTREAM, 0)
+    bits |= numpy.where(read["syn_count"] > 1, near.SYN_REPEATED, 0)
+    bits |= numpy.where(read["synack_count"] > 1, near.SYNACK_REPEATED, 0)
+    spoke = read["client_packets"] - read["syn_count"] - ((read["rst_sender"] & 1) == 0)  # 0: client, 2: both
+    bits |= numpy.where(spoke > 0, near.CLIENT_SPOKE, 0)
+    bits |= numpy.where(read["rst_sender"] >= 1, near.RESET_BY_SERVER, 0)
     crowd.bits[start:stop] = bits
 
 

@@ -1,6 +1,6 @@
 """What is worth telling about a connection beside its states: one row each, with its frame.
 
-An event row is int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail, and three
+An event row is int64 cells: time (ns), frame, ``stream << 1 | 1 if it concerns the server``, code, detail, and four
 whose meaning depends on the event.
 Ordinary life (an answered keepalive, a half-close, a recovered loss) is an event, never a finding.
 
@@ -14,7 +14,7 @@ from typing import Final
 from observer.kernels import Int64s, kernel
 from observer.tcp.layout import CLIENT, G_EVENTS, STREAM
 
-EVENT_STRIDE: Final = 8
+EVENT_STRIDE: Final = 9
 EV_TIME: Final = 0
 EV_FRAME: Final = 1
 EV_WHO: Final = 2
@@ -24,6 +24,7 @@ EV_ADDRESS: Final = 5  # of icmp_error: 5, 6: who sent it, two cells of 64 bits
 EV_FACTS: Final = 5  # of reset: RST_ bits
 EV_GAP: Final = 6  # of reset: ns since its receiver's last segment; -1: there was none
 EV_DATA_GAP: Final = 7  # of reset: ns since its receiver's last segment that took sequence space; -1: none
+EV_OWN_GAP: Final = 8  # of reset: ns since its sender's last segment that took sequence space; -1: none
 
 SYN_RETRANSMITTED: Final = 1
 SYNACK_RETRANSMITTED: Final = 2
@@ -55,6 +56,7 @@ LOST_SEGMENT: Final = 27
 REFUSED: Final = 28
 ECN: Final = 29
 UNANSWERED: Final = 30
+OLD_RESET: Final = 31
 
 # what a RST looks like, and how its numbers stand to what was sent before (CRITERIA.md, two families of resets)
 RST_FROM_SOCKET: Final = 1  # RST,ACK: from a socket, or in answer to a SYN
@@ -115,6 +117,7 @@ EVENT_NAMES: Final = (
     ("refused", "RST,ACK answers the SYN: nobody listens"),
     ("ecn", "ECN was agreed on (RFC 3168 6.1.1)"),
     ("unanswered", "the same octets again, and no segment of the peer since; detail: how often so far"),
+    ("old_incarnation_reset", "a RST ends what its peer kept of the incarnation before; detail: the stream before"),
 )  # fmt: skip
 """Name and meaning of each event, by code."""
 

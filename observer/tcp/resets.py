@@ -27,7 +27,9 @@ from observer.tcp.events import (
     EV_DATA_GAP,
     EV_FACTS,
     EV_GAP,
+    EV_OWN_GAP,
     EVENT_STRIDE,
+    OLD_RESET,
     REFUSED,
     RESET,
     RESET_FORGED,
@@ -133,6 +135,7 @@ def reset(
             same = old_roles_equal(streams, flows, flow, old)
             y_old = old + (y - flow) if same else old + CLIENT + SERVER - (y - flow)
             append(flows, log, g, y_old, RCV_RST, ASSUMED, time, frame)
+            note(flows, events, g, flow, x, OLD_RESET, flows[flow + PREVIOUS] - 1, time, frame)
         return 0
     describe(flows, events, g, x, y, rows, s)
     note(flows, events, g, flow, x, RESET, 0 if bare else 1, time, frame)
@@ -177,6 +180,7 @@ def describe(flows: Int64s, events: Int64s, g: Int64s, x: int, y: int, rows: Int
     events[at + EV_FACTS] = facts | (relative & 0x7FFFFFFF) << RST_NUMBER
     events[at + EV_GAP] = rows[s + TIME] - flows[y + A_ACK_TIME] if flows[y + A_ACK_TIME] else -1
     events[at + EV_DATA_GAP] = rows[s + TIME] - flows[y + E_DATA_TIME] if flows[y + E_DATA_TIME] else -1
+    events[at + EV_OWN_GAP] = rows[s + TIME] - flows[x + E_DATA_TIME] if flows[x + E_DATA_TIME] else -1
     return 0
 
 
