@@ -1,8 +1,8 @@
 """A keep-alive pool of HTTP connections: ``pool.py HOST PORT CONNECTIONS ROUNDS PAUSE_S HOW``.
 
 Opens CONNECTIONS with http.client, asks once on each in every round, and sleeps PAUSE_S between rounds. HOW is
-``check`` (a connection that the server has closed meanwhile is replaced before it is used, as urllib3 does), ``hope`` (it
-is used all the same, so that a request may meet the server's idle time-out), or ``close`` (the client closes each
+``check`` (a connection that the server has closed meanwhile is replaced before it is used, as urllib3 does), ``hope``
+(it is used all the same, so that a request may meet the server's idle time-out), or ``close`` (the client closes each
 connection after its answer). Prints how many were replaced. Runs alone, in the client's namespace.
 """
 
