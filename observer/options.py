@@ -72,10 +72,38 @@ class Options:
     good captures anyway.  Never a reason to leave a segment out."""
     zero_window_s: float = 0.2
     """Zero windows shorter than this are ordinary (INFERENCE.md)."""
+    close_wait_s: float = 3.0
+    """An application that has had end of file and neither sends nor closes for so long is reported (close_wait_leak);
+    below 60 s, Linux's tcp_fin_timeout, as a suspicion only."""
     duplicate_frame_s: float = 0.0005
     """A frame repeated octet for octet within this time is a duplicate of the capture (two taps, SPAN port)."""
     max_fragments_octets: int = 16 << 20
     """Octets of IP fragments held at once while their datagrams are incomplete."""
+    time_wait_pileup: int = 1000
+    """Connections in TIME-WAIT at once, of one holder, from which on they are a pile-up (CRITERIA.md)."""
+    time_wait_share: float = 0.2
+    """Share of a client's ports towards one service in TIME-WAIT from which on they are a pile-up, and a warning.
+
+    At a fifth a load five times as high runs out of ports."""
+    time_wait_critical_share: float = 0.9
+    """The same from which on it is a problem: Linux takes even ports first, then looks for the last free odd ones
+    one by one (inet_hashtables.c, __inet_hash_connect), so connect() slows down before it fails."""
+    syn_flood: int = 100
+    """Half-finished openings of one listener at once from which on they are a flood (INFERENCE.md)."""
+    pileup: int = 20
+    """Connections of one service that stay in CLOSE-WAIT or FIN-WAIT-2 at once from which on they are a pile-up."""
+    pileup_held_s: float = 10.0
+    """Seconds for which they stay: applications close within a round trip, or when an answer has been sent."""
+    connection_leak: int = 20
+    """Connections that one client opened to one service and never closed from which on it may leak them."""
+    connection_leak_s: float = 10.0
+    """Seconds of capture below which nothing is said about leaks: every pool begins by growing."""
+    reset_storm: int = 50
+    """Reset connections of one service from which on they are a storm."""
+    reset_storm_share: float = 0.3
+    """Share of a service's connections that end by reset from which on they are a storm."""
+    accept_queue_calm_s: float = 10.0
+    """Seconds without a victim that end an overflow of an accept queue: SYN-ACKs are repeated after 1, 3, 7 s."""
     without_rules: frozenset[str] = field(default_factory=frozenset)
     """Names of inference rules to switch off, for measuring what each gains (tcp/layout.py, RULES)."""
 
@@ -84,6 +112,15 @@ class Options:
             raise OptionError(f"stack {self.stack!r} is unknown; choose one of {', '.join(STACKS)}")
         if self.time_wait_s is not None and self.time_wait_s < 0:
             raise OptionError(f"time_wait_s is {self.time_wait_s}; it must be 0 or more seconds")
+        for name in ("time_wait_pileup", "syn_flood", "pileup", "connection_leak", "reset_storm"):
+            if getattr(self, name) < 2:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 2 or more connections")
+        for name in ("time_wait_share", "time_wait_critical_share", "reset_storm_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be a share above 0 and up to 1")
+        for name in ("pileup_held_s", "connection_leak_s", "accept_queue_calm_s"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more seconds")
         low, high = self.ephemeral_ports
         if not 0 < low <= high < 65536:
             raise OptionError(f"ephemeral_ports {self.ephemeral_ports} is no range of ports")

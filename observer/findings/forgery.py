@@ -1,0 +1,86 @@
+"""Resets in another's name: votes for an injected RST, never one bit.
+
+Sources: RFC 5961 1.2; the votes of CRITERIA.md; TTL fingerprints measured behind a router that rejects.
+
+Never here: what a genuine reset means (resets.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from observer.findings.case import Case, End, Note
+from observer.findings.verdict import Verdict, clean_frames
+from observer.findings.words import MILLISECOND
+from observer.registry import Finding, Wake
+
+FAR: Final = 3  # TTL that many off its endpoint's own: not the next router, a device with a TTL of its own
+TOGETHER_NS: Final = 10 * MILLISECOND  # several RSTs with different numbers within this time: guessing
+SURE: Final = 3  # votes for probable
+
+
+def _votes(case: Case, end: End, reset: Note) -> list[str]:
+    """What speaks for a RST's not being its pretended sender's, in words; a heavy one stands twice."""
+    votes: list[str] = []
+    for note in end.said("reset_forged"):
+        if note.frame == reset.frame:
+            words = f"its TTL is {abs(note.value)} {'above' if note.value > 0 else 'below'} the {end.name}'s own"
+            votes += [words] * (2 if abs(note.value) >= FAR else 1)
+    goes_on = [step for step in end.withdrawn if step.cause == "snd_rst" and step.frame == reset.frame]
+    if goes_on:
+        votes += [f"the {end.name} went on as if it had sent none"] * 2
+    if "behind" in reset.facts:
+        votes.append(f"its number lies behind what the {end.name} had sent")
+    others = [note for note in end.said("reset") if note.frame != reset.frame and note.number != reset.number]
+    if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
+        votes.append("several RSTs with different numbers came together")
+    trip = case.flow[f"{end.name}_rtt_ns"]
+    if trip > MILLISECOND and 0 <= reset.gap < trip // 2 and "at_last_ack" in reset.facts:
+        votes.append(f"it came sooner after its cause than the {end.name} ever answered")
+    return votes
+
+
+def is_forged(case: Case, end: End, reset: Note) -> bool:
+    """Whether a RST in an endpoint's name is suspected not to be its own."""
+    votes = _votes(case, end, reset)
+    told = any(note.frame == reset.frame for note in end.said("reset_forged"))
+    return (told and bool(votes)) or len(votes) >= 2
+
+
+def injected_reset(case: Case) -> Iterator[Verdict]:
+    """A RST that its pretended sender did not send."""
+    for end in case.ends:
+        for reset in end.said("reset"):
+            if not is_forged(case, end, reset):
+                continue
+            votes = _votes(case, end, reset)
+            yield Verdict(
+                grade="probable" if len(votes) >= SURE else "suspected",
+                endpoint=end.name,
+                cause="third_party",
+                begin=reset.time,
+                end=reset.time,
+                frames=clean_frames(*(note.frame for note in end.said("reset")[:8])),
+                summary=f"The RST in the {end.name}'s name was probably not its own: "
+                + "; ".join(dict.fromkeys(votes)) + ".",
+                unknown=case.around.caveat(
+                    "who sent it; a host that answers without a connection may also use another TTL than its sockets"
+                ),
+            )  # fmt: skip
+            return
+
+
+INJECTED_RESET: Final = Finding(
+    name="injected_reset",
+    title="reset by a third party",
+    definition="A RST whose TTL, numbers or timing do not fit the endpoint in whose name it comes, or after which that "
+    "endpoint goes on: sent by a firewall, a middlebox or an attacker.",
+    source="RFC 5961 1.2; RFC 3360; measured on Linux",
+    severity="problem",
+    remedy="Look at firewalls, intrusion prevention and traffic shapers on the path; the TTL tells how far "
+    "away it sits.",
+    causes={"third_party": "a firewall, middlebox or attacker sent it"},
+    wakes=(Wake("reset_forged"), Wake("reset")),
+    judge=injected_reset,
+)

@@ -1,0 +1,489 @@
+"""Openings that went wrong: half-established, dropped, refused, aborted, unreachable.
+
+The criteria: a server that repeats its SYN-ACK although the handshake's last ACK passed has not taken it; the client's
+connect() has long returned.  Sources: RFC 9293 3.5 and 3.10.7; RFC 5961; schedules and fingerprints measured on Linux.
+
+Never here: what happens to a connection that both sides had established (liveness.py, resets.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from observer.findings.around import SERVER_SPOKE
+from observer.findings.case import Case, Note
+from observer.findings.verdict import Verdict, clean_frames
+from observer.findings.words import MILLISECOND, duration, times
+from observer.options import Options
+from observer.registry import Finding, Wake
+
+UNANSWERED_SYNS: Final = 3  # a SYN and two repeats: 3 s of silence on Linux (measured; one lost SYN is ordinary)
+LATE_NS: Final = 20 * MILLISECOND  # scheduling of hosts, beside the round trip: an immediate answer comes sooner
+LONG_AGO_NS: Final = 200 * MILLISECOND  # a round trip where none was measured
+
+TAP_NOT_AT_SERVER: Final = "the tap is not at the server: whether the ACK reached it cannot be seen"
+
+
+# --- half-established ---------------------------------------------------------------------------------------
+def half_established(case: Case) -> Iterator[Verdict]:
+    """The client is ESTABLISHED, the server still SYN-RECEIVED."""
+    client, server = case.client, case.server
+    believed = client.last("rcv_synack")
+    if believed is None or case.said("simultaneous_open", "fast_open"):
+        return
+    stateless = server.said("stateless_synack")
+    again = [note for note in server.said("synack_after_ack") if note.time > believed.time]
+    unprovoked = _repeats_before_ack(case, believed.time) if not again else []
+    if not again and not stateless and not unprovoked:
+        return
+    begin, end = believed.time, _left(case)
+    done = server.last("rcv_ack_of_syn")
+    frames = clean_frames(
+        believed.frame,
+        *(step.frame for step in server.withdrawn if step.cause == "rcv_ack_of_syn"),
+        *(note.frame for note in [*again, *unprovoked, *stateless][:8]),
+        done.proof if done else None,
+        *(note.frame for note in server.said("reset")[:1]),
+    )
+    cause, grade = _cause_of(case, again, stateless, begin)
+    recovered = done is not None
+    held = (end or case.around.end_ns) - begin
+    if stateless and not again:
+        told = "the server never sent anything beyond its one SYN-ACK, though the client sent its data again and again"
+    else:
+        told = f"the server repeated its SYN-ACK {times(len(again or unprovoked))} after the client was established"
+    after = _how_it_left(case, recovered=recovered, held=held)
+    yield Verdict(
+        grade=grade,
+        endpoint="server",
+        cause=cause,
+        begin=begin,
+        end=end,
+        frames=frames,
+        severity=_severity(cause, held, recovered=recovered),
+        summary=f"connect() succeeded, but {told}; {after}.",
+        unknown=case.around.caveat(
+            "" if case.tap == "server" else TAP_NOT_AT_SERVER,
+            "" if end is not None else "the capture ends before this was over",
+        ),
+    )
+
+
+def _repeats_before_ack(case: Case, established: int) -> list[Note]:
+    """Repeated SYN-ACKs that no repeated SYN asked for, before any ACK passed the tap: the client's ACK was lost.
+
+    The client had the first SYN-ACK all the while, as its timestamp echo proves (else the SYN-ACK may have been lost).
+    """
+    proved = case.client.last("rcv_synack")
+    if proved is None or proved.certainty != "acknowledged" or not case.flow["timestamps"]:
+        return []
+    asked = case.client.said("syn_retransmitted")
+    repeats = case.server.said("synack_retransmitted")
+    if asked or case.server.said("deferred_accept") or case.server.last("rcv_ack_of_syn") is None:
+        return []
+    return [note for note in repeats if note.time > established]
+
+
+def _left(case: Case) -> int | None:
+    """When the server left SYN-RECEIVED; None: it had not."""
+    for step in case.server.steps:
+        if step.from_state == "SYN_RECEIVED":
+            return step.time
+    return case.server.steps[-1].time if case.server.state == "CLOSED" and case.server.steps else None
+
+
+def _cause_of(case: Case, again: list[Note], stateless: list[Note], begin: int) -> tuple[str, str]:
+    """Why the server did not take the ACK, and how sure that it did not."""
+    if stateless and not again:
+        return "syn_cookie", "suspected"
+    answered = case.client.packets - case.flow["syn_count"] > len(again)  # each repeat was acknowledged again
+    grade = "confirmed" if len(again) >= 2 and answered else "probable"
+    if len(again) >= 2 or (again and case.tap == "server"):
+        return "accept_queue_full", grade
+    if again and _siblings_stuck(case, begin) and not _siblings_served(case, begin, again[-1].time):
+        return "accept_queue_full", grade
+    return "final_ack_lost", grade
+
+
+def _siblings_stuck(case: Case, begin: int) -> bool:
+    """Whether another connection of the listener was half-established within the first repeat's second or so."""
+    stuck = case.around.noted_at("synack_after_ack", _listener(case))
+    window = 3_000_000_000  # the first two repeats, at 1 and 3 s
+    return bool(((stuck[:, 0] != case.stream) & (abs(stuck[:, 1] - begin) < window)).any())
+
+
+def _siblings_served(case: Case, begin: int, end: int) -> bool:
+    """Whether the listener finished a handshake that began meanwhile: then its queue was not full."""
+    crowd, others = case.around.crowd, case.around.siblings(case)
+    begun = (crowd.first[others] > begin) & (crowd.first[others] < end)
+    return bool((begun & (crowd.bits[others] & SERVER_SPOKE != 0)).any())
+
+
+def _listener(case: Case) -> int:
+    return int(case.around.crowd.server[case.stream])
+
+
+def _how_it_left(case: Case, *, recovered: bool, held: int) -> str:
+    server = case.server
+    if recovered:
+        return f"it took the connection after {duration(held)}"
+    resets = server.said("reset")
+    if resets:
+        left = "" if server.last("expire") is None else f"it gave up after {duration(held)}, and "
+        return f"{left}it answered the client's octets with RST, so recv() failed with ECONNRESET"
+    if server.state == "CLOSED":
+        return f"it dropped the request silently after {duration(held)}: a client that only receives waits for ever"
+    return f"this had lasted {duration(held)} when the capture ended"
+
+
+def _severity(cause: str, held: int, *, recovered: bool) -> str:
+    """A lost ACK that the next repeat makes good is the network's ordinary life."""
+    if not recovered:
+        return "problem"
+    return "info" if cause == "final_ack_lost" else "warning"
+
+
+HALF_ESTABLISHED: Final = Finding(
+    name="half_established",
+    title="half-established connection",
+    definition="The client is ESTABLISHED: its connect() returned, its send() succeeds. The server is still in "
+    "SYN-RECEIVED: its accept() cannot return. Seen by the server's repeating its SYN-ACK after the client's ACK.",
+    source="RFC 9293 3.5 and 3.10.7.4; measured on Linux (net.ipv4.tcp_synack_retries, somaxconn)",
+    severity="problem",
+    remedy="Accept faster, or raise listen()'s backlog together with net.core.somaxconn; watch `ss -ltn` (Recv-Q "
+    "against Send-Q) and nstat TcpExtListenOverflows.",
+    causes={
+        "accept_queue_full": "the listener's accept queue is full, so the kernel drops the handshake's last ACK",
+        "final_ack_lost": "the handshake's last ACK was lost on its way",
+        "syn_cookie": "the server answered with a SYN cookie and could not take the connection when the ACK came",
+    },
+    wakes=(Wake("synack_after_ack"), Wake("stateless_synack"), Wake("synack_retransmitted")),
+    judge=half_established,
+)
+
+
+# --- resets of connections that the server never had ---------------------------------------------------------
+def _never_spoke(case: Case) -> Note | None:
+    """The bare RST of a server that sent nothing but SYN-ACKs before."""
+    server = case.server
+    resets = server.said("reset")
+    if not resets or not case.flow["synack_count"] or not _client_acked(case):
+        return None
+    if server.packets - case.flow["synack_count"] > len(resets) or "from_socket" in resets[0].facts:
+        return None
+    return None if server.said("reset_forged") else resets[0]
+
+
+def _client_acked(case: Case) -> bool:
+    """Whether the client finished its side of the handshake."""
+    return case.client.was("ESTABLISHED") and case.client.packets > case.flow["syn_count"]
+
+
+def _at_once(case: Case, reset: Note) -> bool:
+    """Whether a RST came within about a round trip of what provoked it and of the handshake's ACK."""
+    believed = case.client.last("rcv_synack")
+    trip = case.round_trip or LONG_AGO_NS
+    return believed is not None and reset.time - believed.time <= trip + trip // 2 + LATE_NS
+
+
+def _knew_nothing(case: Case) -> bool:
+    """Whether the server showed that it had not taken the handshake's ACK."""
+    return bool(case.server.said("synack_after_ack", "stateless_synack", "synack_retransmitted"))
+
+
+def accept_overflow_reset(case: Case) -> Iterator[Verdict]:
+    """The handshake's last ACK is answered by RST at once."""
+    reset = _never_spoke(case)
+    if reset is None or _knew_nothing(case) or not _at_once(case, reset):
+        return
+    believed = case.client.last("rcv_synack")
+    others = case.around.noted_at("reset", _listener(case))
+    alike = int(((others[:, 0] != case.stream) & (abs(others[:, 1] - reset.time) < 10_000_000_000)).sum())
+    yield Verdict(
+        grade="confirmed" if alike >= 2 and case.client.count("octets") == 0 else "probable",
+        endpoint="server",
+        cause="abort_on_overflow",
+        begin=believed.time if believed else reset.time,
+        end=reset.time,
+        frames=clean_frames(believed.frame if believed else None, reset.frame),
+        summary="The server answered the handshake's last ACK with RST: connect() had succeeded, and the next call "
+        "fails with ECONNRESET.",
+        unknown=case.around.caveat("a proxy or firewall that rejects after the handshake looks the same"),
+    )
+
+
+def half_established_reset(case: Case) -> Iterator[Verdict]:
+    """The server gave its half of the handshake up, and says so when the client sends."""
+    reset = _never_spoke(case)
+    if reset is None or not _knew_nothing(case):
+        return
+    believed = case.client.last("rcv_synack")
+    begin = believed.time if believed else case.first_time
+    yield Verdict(
+        grade="confirmed" if case.server.said("synack_after_ack") else "probable",
+        endpoint="server",
+        cause="request_expired",
+        begin=begin,
+        end=reset.time,
+        frames=clean_frames(
+            *(note.frame for note in case.server.said("synack_after_ack", "synack_retransmitted")[:4]), reset.frame
+        ),
+        summary=f"The server had never finished the handshake and forgot it; {duration(reset.time - begin)} after "
+        "connect() returned it answered with a RST that has no connection behind it: recv() fails with ECONNRESET.",
+        unknown=case.around.caveat(),
+    )
+
+
+ACCEPT_OVERFLOW_RESET: Final = Finding(
+    name="accept_overflow_reset",
+    title="reset by a full accept queue",
+    definition="A bare RST within about one round trip of the handshake's last ACK, from a server that sent nothing "
+    "but its SYN-ACK: the accept queue is full and net.ipv4.tcp_abort_on_overflow is set.",
+    source="measured on Linux (tcp_abort_on_overflow); RFC 9293 3.5.2",
+    severity="problem",
+    remedy="Accept faster, or raise listen()'s backlog together with net.core.somaxconn.",
+    causes={"abort_on_overflow": "accept queue full with net.ipv4.tcp_abort_on_overflow = 1"},
+    wakes=(Wake("reset"),),
+    judge=accept_overflow_reset,
+)
+
+HALF_ESTABLISHED_RESET: Final = Finding(
+    name="half_established_reset",
+    title="reset of a half-established connection",
+    definition="A half-established connection whose server forgot its request and answers the client's data with a "
+    "bare RST (sequence number = the data's acknowledgment).",
+    source="RFC 9293 3.5.2; measured on Linux",
+    severity="problem",
+    remedy="Cure the full accept queue (see half_established); clients should not take connect() for the server's "
+    "consent, and should time out the first answer.",
+    causes={"request_expired": "the server dropped its request after its last SYN-ACK"},
+    wakes=(Wake("reset"),),
+    judge=half_established_reset,
+)
+
+
+# --- no answer ------------------------------------------------------------------------------------------------
+def _asks_in_vain(flows: Mapping[str, Any], options: Options) -> Any:
+    return flows["syn_count"] >= UNANSWERED_SYNS
+
+
+def _unanswered(case: Case) -> list[Note]:
+    """The repeats of a SYN that nothing answered."""
+    if case.flow["syn_count"] < UNANSWERED_SYNS or case.client.packets > case.flow["syn_count"]:
+        return []
+    if case.server.packets or case.said("icmp_error"):
+        return []
+    return case.client.said("syn_retransmitted")
+
+
+def _server_works(case: Case) -> int:
+    """Connections of the same listener that worked while the SYNs went unanswered."""
+    crowd, others = case.around.crowd, case.around.siblings(case)
+    lived = (crowd.bits[others] & SERVER_SPOKE != 0) & (crowd.last[others] >= case.first_time)
+    return int((lived & (crowd.first[others] <= case.last_time)).sum())
+
+
+def syn_dropped(case: Case) -> Iterator[Verdict]:
+    """SYNs without any answer, of a listener whose other connections live."""
+    repeats = _unanswered(case)
+    alive = _server_works(case) if repeats else 0
+    if not alive:
+        return
+    yield Verdict(
+        grade="probable",
+        endpoint="server",
+        cause="accept_queue_full",
+        begin=case.first_time,
+        end=None,
+        frames=clean_frames(case.flow["first_frame"], *(note.frame for note in repeats)),
+        summary=f"{case.flow['syn_count']} SYNs over {duration(case.last_time - case.first_time)} went unanswered, "
+        f"while {alive} other connection{'s' if alive > 1 else ''} of the same listener worked: connect() waits.",
+        unknown=case.around.caveat("a firewall's rate limit or loss on this path alone looks the same"),
+    )
+
+
+def syn_timeout(case: Case) -> Iterator[Verdict]:
+    """SYNs without any answer or other sign of life."""
+    repeats = _unanswered(case)
+    if not repeats or _server_works(case):
+        return
+    gave_up = case.client.last("give_up")
+    held = duration(case.last_time - case.first_time)
+    yield Verdict(
+        grade="confirmed" if gave_up else "probable",
+        endpoint="client",
+        cause="no_answer",
+        begin=case.first_time,
+        end=gave_up.time if gave_up else None,
+        frames=clean_frames(case.flow["first_frame"], *(note.frame for note in repeats)),
+        summary=f"{case.flow['syn_count']} SYNs over {held} went unanswered: "
+        + ("connect() failed with ETIMEDOUT." if gave_up else "connect() still waits at the end."),
+        unknown=case.around.caveat(
+            "whether the SYNs or their answers were lost, or the host is down or filtered, looks the same",
+            "" if gave_up else "the capture may end before the client gave up",
+        ),
+    )
+
+
+SYN_DROPPED: Final = Finding(
+    name="syn_dropped",
+    title="SYNs dropped by a working server",
+    definition=f"{UNANSWERED_SYNS} or more SYNs without any answer, while other connections of the same listener work. "
+    "Linux drops new SYNs while the accept queue is full.",
+    source="measured on Linux; RFC 9293 3.10.7.2",
+    severity="problem",
+    remedy="Look for a full accept queue (nstat TcpExtListenDrops), a firewall's rate limit, or a full SYN backlog.",
+    causes={"accept_queue_full": "the listener's accept queue is full, so the kernel drops new SYNs"},
+    wakes_flows=_asks_in_vain,
+    judge=syn_dropped,
+)
+
+SYN_TIMEOUT: Final = Finding(
+    name="syn_timeout",
+    title="connect() without any answer",
+    definition=f"{UNANSWERED_SYNS} or more SYNs without SYN-ACK, RST or ICMP error, and no sign of life of the "
+    "listener.",
+    source="RFC 9293 3.8.1; RFC 6298 2; RFC 1122 4.2.3.5",
+    severity="problem",
+    remedy="Check that the host is up, the address is right, and no firewall drops the SYNs silently.",
+    causes={"no_answer": "host down, address wrong, or a filter drops the SYNs or their answers"},
+    wakes_flows=_asks_in_vain,
+    judge=syn_timeout,
+)
+
+
+# --- a clear no -----------------------------------------------------------------------------------------------
+def refused(case: Case) -> Iterator[Verdict]:
+    """The SYN is answered by RST."""
+    for note in case.said("refused"):
+        yield Verdict(
+            grade="confirmed",
+            endpoint=note.endpoint,
+            cause="no_listener",
+            begin=case.first_time,
+            end=note.time,
+            frames=clean_frames(case.flow["first_frame"], note.frame),
+            summary="The SYN was answered with RST: connect() failed with ECONNREFUSED.",
+            unknown=case.around.caveat("a firewall that rejects in the server's name looks the same"),
+        )
+        return
+
+
+REFUSED: Final = Finding(
+    name="refused",
+    title="connection refused",
+    definition="The SYN is answered by RST,ACK with sequence number 0 and acknowledgment ISS+1: nobody listens there.",
+    source="RFC 9293 3.10.7.1",
+    severity="warning",
+    remedy="Start the service, or correct address and port; look for a restart at that moment.",
+    causes={"no_listener": "no socket listens on the port, or a firewall rejects"},
+    wakes=(Wake("refused"),),
+    judge=refused,
+)
+
+
+def handshake_aborted(case: Case) -> Iterator[Verdict]:
+    """The opener answers the SYN-ACK with RST, or the server takes its SYN-ACK back before the client's ACK."""
+    if not case.flow["synack_count"] or case.said("reset_forged"):
+        return
+    client, server = case.client, case.server
+    resets = client.said("reset")
+    only_syn = client.packets - case.flow["syn_count"] <= len(resets)
+    if resets and only_syn and not server.said("old_incarnation_reset"):
+        scan = "from_socket" not in resets[0].facts
+        yield Verdict(
+            grade="confirmed",
+            endpoint="client",
+            cause="no_socket" if scan else "cancelled",
+            begin=case.first_time,
+            end=resets[0].time,
+            frames=clean_frames(case.flow["first_frame"], resets[0].frame),
+            summary="The client answered the SYN-ACK with RST: "
+            + ("it had no socket for it (half-open scan, or connect() cancelled)." if scan else "connect() cancelled."),
+            unknown=case.around.caveat(),
+        )
+
+
+HANDSHAKE_ABORTED: Final = Finding(
+    name="handshake_aborted",
+    title="handshake aborted by its opener",
+    definition="The SYN-ACK is answered by RST: a half-open scan, a connect() that was cancelled, or a SYN-ACK for a "
+    "socket that had already gone.",
+    source="RFC 9293 3.5.2 and 3.10.7.3",
+    severity="warning",
+    remedy="Many from one address: a scan. From your own clients: look for connect time-outs that are too short.",
+    causes={
+        "no_socket": "a bare RST: nothing waited for the SYN-ACK (half-open scan, cancelled connect())",
+        "cancelled": "the client's socket was closed during the handshake",
+    },
+    wakes=(Wake("reset"),),
+    judge=handshake_aborted,
+)
+
+
+# --- ICMP -----------------------------------------------------------------------------------------------------
+# IANA ICMP parameters; RFC 792, RFC 4443 (type 1), errno as in Linux's icmp_err_convert.
+_UNREACHABLE: Final = {
+    (3, 0): "network", (3, 1): "host", (3, 2): "protocol", (3, 3): "port", (3, 5): "source_route", (3, 6): "network",
+    (3, 7): "host", (3, 8): "host", (3, 9): "prohibited", (3, 10): "prohibited", (3, 11): "network", (3, 12): "host",
+    (3, 13): "prohibited", (3, 14): "prohibited", (3, 15): "prohibited", (11, 0): "ttl_exceeded",
+}  # fmt: skip
+_UNREACHABLE_6: Final = {
+    (1, 0): "network", (1, 1): "prohibited", (1, 2): "host", (1, 3): "host", (1, 4): "port", (1, 5): "prohibited",
+    (1, 6): "network", (3, 0): "ttl_exceeded",
+}  # fmt: skip
+
+
+def icmp_unreachable(case: Case) -> Iterator[Verdict]:
+    """ICMP errors that quote the connection's segments."""
+    known = _UNREACHABLE if case.flow["version"] == 4 else _UNREACHABLE_6
+    told = [(note, known.get(divmod(note.value, 256))) for note in case.said("icmp_error")]
+    told = [(note, cause) for note, cause in told if cause]
+    if not told:
+        return
+    first, cause = told[0]
+    sender = case.end(first.endpoint)
+    opening = sender.before(first.frame) == "SYN_SENT"
+    failed = sender.last("icmp") is not None
+    if opening:
+        summary = f"ICMP said {cause} unreachable to the SYN" if cause != "ttl_exceeded" else "the SYN ran in circles"
+        summary += ": connect() failed." if failed else "; the client went on all the same."
+    else:
+        summary = (
+            f"ICMP said {cause.replace('_', ' ')} to an established connection {times(len(told))}; TCP goes on "
+            "retransmitting, and reports the error only when it gives up."
+        )
+    yield Verdict(
+        grade="confirmed",
+        endpoint=first.endpoint,
+        cause=cause,
+        begin=first.time,
+        end=told[-1][0].time if failed or sender.last_time > told[-1][0].time else None,
+        frames=clean_frames(*(note.frame for note, _ in told[:8])),
+        severity="problem" if failed or not opening else "warning",
+        summary=summary,
+        unknown=case.around.caveat("who sent the ICMP error stands in the events; errors can be forged"),
+    )
+
+
+ICMP_UNREACHABLE: Final = Finding(
+    name="icmp_unreachable",
+    title="ICMP says unreachable",
+    definition="An ICMP error quotes a segment of the connection. To a SYN it is fatal (EHOSTUNREACH, ECONNREFUSED…); "
+    "an established connection takes it as a hint only.",
+    source="RFC 1122 4.2.3.9; RFC 5461; RFC 792; RFC 4443 3.1",
+    severity="problem",
+    remedy="Ask whoever sent the error (the events name it): a missing route, a host that is down, or a firewall.",
+    causes={
+        "network": "no route to the network",
+        "host": "the host does not answer on its link",
+        "protocol": "the host does not speak TCP",
+        "port": "nobody listens there, or a firewall says so",
+        "prohibited": "a firewall forbids it",
+        "source_route": "a source route failed",
+        "ttl_exceeded": "the packet ran in circles, or its TTL is too small",
+    },
+    wakes=(Wake("icmp_error"),),
+    judge=icmp_unreachable,
+)

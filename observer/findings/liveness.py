@@ -1,0 +1,398 @@
+"""Whether the other side is still there: half-open connections, time-outs of sending and of keepalives, zero windows.
+
+The criteria: silence alone proves nothing (a connection on which nothing happens is idle).  Evidence is what an
+endpoint repeats in vain, or a RST that has no connection behind it.  Sources: RFC 9293 3.5.1 and 3.8; RFC 1122
+4.2.3.5 and 4.2.3.6; RFC 5961; fingerprints measured on Linux.
+
+Never here: openings (handshake.py), closes (resets.py, closing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from observer.findings.case import Case, End, Note
+from observer.findings.forgery import is_forged
+from observer.findings.verdict import Verdict, clean_frames
+from observer.findings.words import SECOND, duration, times
+from observer.registry import Finding, Wake
+
+REPEATS: Final = 4  # retransmissions in vain before a peer is called silent (measured: loss repeats less often)
+PROBES: Final = 3  # keepalive probes in vain (measured; Linux allows 9, applications set 3)
+GONE: Final = "host crash, power, cable, router, radio, or a NAT or firewall that forgot the connection"
+OPEN: Final = ("ESTABLISHED", "CLOSE_WAIT")
+
+
+class Silence(NamedTuple):
+    """An endpoint that sends in vain."""
+
+    end: End
+    """Who sends."""
+    count: int
+    """How often in vain."""
+    notes: list[Note]
+    begin: int
+    """Since when its peer had been silent (its last segment), or since the first repeat."""
+
+
+def _run(case: Case, end: End, event: str, least: int) -> Silence | None:
+    """The last run of notes of an event after which the peer said nothing any more; None: it is shorter."""
+    peer = case.other(end)
+    heard = _last_heard(peer)
+    notes = [note for note in end.said(event) if note.time > heard]
+    if not notes:
+        return None
+    count = max(note.value for note in notes) if event == "unanswered" else len(notes)
+    return Silence(end, count, notes, heard or notes[0].time) if count >= least else None
+
+
+def _last_heard(peer: End) -> int:
+    """When an endpoint last said anything of its own other than a RST that has no connection behind it."""
+    bare = [note for note in peer.said("reset") if "from_socket" not in note.facts]
+    if bare and bare[0].time <= peer.last_time:
+        return bare[0].time - bare[0].own_gap if bare[0].own_gap >= 0 else 0
+    return peer.last_time
+
+
+def _silence(case: Case, end: End) -> Silence | None:
+    """Octets of this endpoint that were repeated and never answered; not while the peer's window is closed."""
+    found = _run(case, end, "unanswered", REPEATS)
+    if found is None or _window_closed(case.other(end)):
+        return None
+    peer = case.other(end)
+    if peer.before(found.notes[0].frame) in ("SYN_RECEIVED", "SYN_SENT", "UNKNOWN") or not peer.packets:
+        return None
+    return found
+
+
+def _window_closed(end: End) -> bool:
+    """Whether the last that was heard of an endpoint's window is that it is closed."""
+    notes = end.said("zero_window", "window_opened")
+    return bool(notes) and notes[-1].event == "zero_window"
+
+
+# --- sending in vain ------------------------------------------------------------------------------------------
+def send_timeout(case: Case) -> Iterator[Verdict]:
+    """Octets repeated with back-off, and no segment of the peer."""
+    for end in case.ends:
+        found = _silence(case, end)
+        if found is None or _answered_by_reset(case, end, found):
+            continue
+        gave_up = end.last("give_up", "snd_rst")
+        over = found.notes[-1].time - found.notes[0].time
+        told = f"the same octets were sent {times(found.count + 1)} over {duration(max(over, 0))} without any answer"
+        yield Verdict(
+            grade="confirmed" if gave_up is not None else "probable",
+            endpoint=end.name,
+            cause="peer_silent",
+            begin=found.notes[0].time,
+            end=gave_up.time if gave_up else None,
+            frames=clean_frames(*(note.frame for note in found.notes[:12])),
+            summary=f"send() had succeeded, but {told}; "
+            + ("the sender gave up: ETIMEDOUT." if gave_up else "the sender was still trying."),
+            unknown=_cannot_tell(case, found),
+        )
+
+
+def _answered_by_reset(case: Case, end: End, found: Silence) -> bool:
+    """Whether the silence was broken by a RST without connection: then it is known what became of the peer."""
+    return any(note.time >= found.begin and "from_socket" not in note.facts for note in case.other(end).said("reset"))
+
+
+def _cannot_tell(case: Case, found: Silence) -> str | None:
+    heard = case.around.others_after(case, found.notes[0].time)
+    return case.around.caveat(
+        f"what silenced the peer: {GONE}",
+        "" if heard else "nothing else was captured meanwhile, so the tap itself may have missed the answers",
+    )
+
+
+SEND_TIMEOUT: Final = Finding(
+    name="send_timeout",
+    title="data sent in vain",
+    definition=f"The same octets are repeated {REPEATS} times or more, at growing intervals, and no segment of the "
+    "peer comes back, although its window was open.",
+    source="RFC 9293 3.8.3; RFC 6298 5.5; measured on Linux (tcp_retries2, TCP_USER_TIMEOUT)",
+    severity="problem",
+    remedy="Find what is between: the peer's host, the path, a firewall. Set TCP_USER_TIMEOUT or an application "
+    "time-out: the default gives up after some 15 minutes.",
+    causes={"peer_silent": "the peer, or the path to or from it, is gone"},
+    wakes=(Wake("unanswered", REPEATS),),
+    judge=send_timeout,
+)
+
+
+# --- keepalives in vain ---------------------------------------------------------------------------------------
+def _probing(case: Case, end: End) -> Silence | None:
+    """Keepalive probes of this endpoint that nothing answered."""
+    found = _run(case, end, "keepalive_probe", PROBES)
+    return None if found is None or not case.other(end).packets else found
+
+
+def keepalive_timeout(case: Case) -> Iterator[Verdict]:
+    """Keepalive probes without answer, then the prober aborts."""
+    for end in case.ends:
+        found = _probing(case, end)
+        gave_up = end.last("snd_rst")
+        if found is None or gave_up is None or gave_up.time < found.notes[-1].time:
+            continue
+        interval = (found.notes[-1].time - found.notes[0].time) // max(len(found.notes) - 1, 1)
+        yield Verdict(
+            grade="confirmed",
+            endpoint=end.name,
+            cause="peer_silent",
+            begin=found.notes[0].time,
+            end=gave_up.time,
+            frames=clean_frames(*(note.frame for note in found.notes[:10]), gave_up.frame),
+            summary=f"{found.count} keepalive probes {duration(interval)} apart went unanswered; the prober aborted "
+            "the connection: its next call fails with ETIMEDOUT.",
+            unknown=_cannot_tell(case, found),
+        )
+
+
+KEEPALIVE_TIMEOUT: Final = Finding(
+    name="keepalive_timeout",
+    title="keepalive gave up",
+    definition=f"{PROBES} or more keepalive probes without any answer, then the prober resets the connection.",
+    source="RFC 9293 3.8.4; RFC 1122 4.2.3.6; tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT",
+    severity="problem",
+    remedy="The keepalive did its work; find why the peer vanished. Idle time-outs of firewalls want probes more often "
+    "than they expire.",
+    causes={"peer_silent": "the peer, or the path to or from it, is gone"},
+    wakes=(Wake("keepalive_probe", PROBES),),
+    judge=keepalive_timeout,
+)
+
+
+# --- half-open ------------------------------------------------------------------------------------------------
+def half_open(case: Case) -> Iterator[Verdict]:
+    """One endpoint has lost the connection, the other still believes in it; the strongest evidence alone is told."""
+    for criterion in (_no_connection_behind, _vanished, _reset_not_received):
+        found = list(criterion(case))
+        if found:
+            yield from found[:1]
+            return
+
+
+def _no_connection_behind(case: Case) -> Iterator[Verdict]:
+    """A bare RST from an endpoint that had never closed."""
+    for lost in case.ends:
+        for reset in lost.said("reset"):
+            if not _shows_loss(case, lost, reset):
+                continue
+            believer = case.other(lost)
+            idle = reset.own_gap - max(reset.gap, 0) if reset.own_gap >= 0 else -1
+            since = reset.time - reset.own_gap if reset.own_gap >= 0 else case.first_time
+            waited = f" after {duration(idle)} of idleness" if idle > SECOND else ""
+            yield Verdict(
+                grade="confirmed",
+                endpoint=believer.name,
+                cause="peer_rebooted",
+                begin=since,
+                end=reset.time,
+                frames=clean_frames(reset.frame, *(note.frame for note in believer.said("unanswered")[-2:])),
+                summary=f"The {lost.name} answered{waited} with a RST that has no connection behind it, though it had "
+                f"never closed: it had lost the connection in which the {believer.name} still believed.",
+                unknown=case.around.caveat(
+                    "host or process restart, address taken over, or a NAT, balancer or firewall that forgot the "
+                    "connection answer alike",
+                ),
+            )
+            return
+
+
+def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
+    """Whether a RST says that its sender has no connection, though it never ended it."""
+    if "from_socket" in reset.facts or "at_last_ack" not in reset.facts or "acceptable" not in reset.facts:
+        return False
+    if lost.before(reset.frame) not in (*OPEN, "SYN_RECEIVED") or is_forged(case, lost, reset):
+        return False
+    if any(note.frame < reset.frame for note in lost.said("reset")) or lost.last("snd_fin") is not None:
+        return False
+    spoke = lost.packets - 1 > (case.flow["synack_count"] if lost.name == "server" else case.flow["syn_count"])
+    if spoke:
+        return True
+    # a server of whom only the SYN-ACK was seen: it had finished the handshake if it stayed silent long enough to
+    # repeat a SYN-ACK that it still had (handshake.py has the others)
+    opened = lost.entered("SYN_RECEIVED")
+    quiet = opened is not None and reset.time - opened.time > 3 * SECOND
+    return quiet and not lost.said("synack_after_ack", "synack_retransmitted", "stateless_synack")
+
+
+def _vanished(case: Case) -> Iterator[Verdict]:
+    """Data, FIN or probes in vain: the peer is gone, or the path to or from it."""
+    for end in case.ends:
+        found = _silence(case, end) or _probing(case, end)
+        if found is None or _answered_by_reset(case, end, found):
+            continue
+        peer = case.other(end)
+        closing = end.before(found.notes[0].frame) not in OPEN
+        probes = found.notes[0].event == "keepalive_probe"
+        tap_works = case.around.others_after(case, found.notes[0].time)
+        gave_up = end.last("give_up", "snd_rst")
+        what = f"{found.count} keepalive probes" if probes else f"{found.count} retransmissions"
+        yield Verdict(
+            grade="suspected" if closing or not (tap_works or gave_up) else "probable",
+            endpoint=end.name,
+            cause="peer_vanished",
+            begin=found.begin,
+            end=gave_up.time if gave_up else None,
+            frames=clean_frames(*(note.frame for note in found.notes[:8])),
+            summary=f"The {peer.name} said nothing any more, whatever the {end.name} sent ({what} in vain); "
+            + (f"the {end.name} noticed and gave up." if gave_up else f"the {end.name} had not given up."),
+            unknown=_cannot_tell(case, found),
+        )
+
+
+def _reset_not_received(case: Case) -> Iterator[Verdict]:
+    """A RST that its receiver evidently never got: it goes on sending."""
+    for end in case.ends:
+        lost = [step for step in end.withdrawn if step.cause == "rcv_rst"]
+        peer = case.other(end)
+        if not lost or not peer.said("reset") or end.last("snd_fin", "snd_rst") is not None:
+            continue
+        first = min(lost, key=lambda step: step.frame)
+        if first.from_state not in OPEN or any(is_forged(case, peer, note) for note in peer.said("reset")):
+            continue
+        yield Verdict(
+            grade="suspected",
+            endpoint=end.name,
+            cause="reset_lost",
+            begin=first.time,
+            end=None if end.state in OPEN else end.steps[-1].time,
+            frames=clean_frames(first.frame, first.proof),
+            summary=f"The {peer.name} reset the connection, but the {end.name} went on sending: the RST never arrived.",
+            unknown=case.around.caveat("a RST sent in the other's name by a third party looks alike"),
+        )
+
+
+HALF_OPEN: Final = Finding(
+    name="half_open",
+    title="half-open connection",
+    definition="One endpoint has lost the connection (crash, reboot, cable, firewall), and the other still believes in "
+    "it. An endpoint that only receives never learns it.",
+    source="RFC 9293 3.5.1; RFC 1122 4.2.3.6; measured on Linux",
+    severity="problem",
+    remedy="Let both sides notice: keepalives more often than the firewalls' idle time-out, TCP_USER_TIMEOUT, or "
+    "time-outs of the application. Find what broke at the time when the connection was lost.",
+    causes={
+        "peer_rebooted": "the peer has no such connection any more: host or process restarted, or something between "
+        "forgot it",
+        "peer_vanished": f"the peer or the path is gone: {GONE}",
+        "reset_lost": "the peer's RST never arrived",
+    },
+    wakes=(
+        Wake("reset"), Wake("unanswered", REPEATS), Wake("keepalive_probe", PROBES),
+    ),
+    judge=half_open,
+)  # fmt: skip
+
+
+def half_open_reconnect(case: Case) -> Iterator[Verdict]:
+    """A new SYN meets the old connection: the challenge ACK shows that the peer still had it."""
+    for reset in case.said("old_incarnation_reset"):
+        opener = case.end(reset.endpoint)
+        holder = case.other(opener)
+        challenges = [note for note in holder.said("challenge_ack") if note.frame < reset.frame]
+        yield Verdict(
+            grade="confirmed",
+            endpoint=holder.name,
+            cause="peer_restarted",
+            begin=case.first_time,
+            end=reset.time,
+            frames=clean_frames(case.flow["first_frame"], *(note.frame for note in challenges[:3]), reset.frame),
+            summary=f"A new SYN from the same address and port was answered with the old connection's numbers, and "
+            f"that by RST: the {opener.name} had lost the connection, the {holder.name} still believed in it "
+            f"(stream {reset.value}).",
+            unknown=case.around.caveat("since when it was lost: only that it was before this SYN"),
+        )
+        return
+
+
+HALF_OPEN_RECONNECT: Final = Finding(
+    name="half_open_reconnect",
+    title="half-open connection, met by its successor",
+    definition="A new SYN on the addresses and ports of a connection in which the peer still believes: an ACK with the "
+    "old numbers answers it, and a RST that.",
+    source="RFC 9293 3.5.1, figure 9; RFC 5961 4",
+    severity="problem",
+    remedy="It healed itself within a second. Find why the opener lost its connection without closing it (crash, power; "
+    "a killed process does close).",
+    causes={"peer_restarted": "the opener lost its state and came back with the same port"},
+    wakes=(Wake("old_incarnation_reset"),),
+    judge=half_open_reconnect,
+)
+
+
+# --- zero window ----------------------------------------------------------------------------------------------
+class Closed(NamedTuple):
+    """A stretch in which an endpoint's receive window was closed."""
+
+    begin: int
+    end: int | None
+    frames: tuple[int, ...]
+    probes: int
+
+
+def _stretches(case: Case, end: End) -> list[Closed]:
+    """When an endpoint's window was closed, with its peer's probes meanwhile."""
+    probes = case.other(end).said("window_probe")
+    found: list[Closed] = []
+    shut: Note | None = None
+    for note in end.said("zero_window", "window_opened"):
+        if note.event == "zero_window":
+            shut = note
+        elif shut is not None:
+            asked = [probe for probe in probes if shut.time <= probe.time <= note.time]
+            found.append(Closed(shut.time, note.time, (shut.frame, note.frame), len(asked)))
+            shut = None
+    if shut is not None:
+        asked = [probe for probe in probes if probe.time >= shut.time]
+        over = next((step for step in end.steps if step.time > shut.time and step.to_state == "CLOSED"), None)
+        found.append(Closed(shut.time, over.time if over else None, (shut.frame,), len(asked)))
+    return found
+
+
+def zero_window(case: Case) -> Iterator[Verdict]:
+    """A receiver that closes its window for longer than ordinary, or until its peer asks."""
+    least = round(case.around.options.zero_window_s * SECOND)
+    for end in case.ends:
+        now = case.around.end_ns
+        stretches = [
+            stretch for stretch in _stretches(case, end)
+            if stretch.probes or (stretch.end if stretch.end is not None else case.last_time) - stretch.begin >= least
+        ]  # fmt: skip
+        if not stretches:
+            continue
+        still = stretches[-1].end is None
+        total = sum((stretch.end if stretch.end is not None else now) - stretch.begin for stretch in stretches)
+        probes = sum(stretch.probes for stretch in stretches)
+        sender = case.other(end).name
+        yield Verdict(
+            grade="confirmed" if probes or len(stretches) > 1 else "probable",
+            endpoint=end.name,
+            cause="reader_slow",
+            begin=stretches[0].begin,
+            end=stretches[-1].end,
+            frames=clean_frames(*(frame for stretch in stretches[:5] for frame in stretch.frames)),
+            severity="problem" if still and probes else "warning",
+            summary=f"The {end.name} did not read: its receive window was closed {times(len(stretches))}, "
+            f"{duration(total)} in all ({probes} probes), and the {sender}'s send() blocked"
+            + (", still so at the end." if still else "."),
+            unknown=case.around.caveat("the capture ends before the window opened" if still else ""),
+        )
+
+
+ZERO_WINDOW: Final = Finding(
+    name="zero_window",
+    title="receiver's window closed",
+    definition="An endpoint announces a window of 0: its application does not read, its buffer is full, and its peer's "
+    "send() blocks. Shorter than Options.zero_window_s and without a probe it is ordinary.",
+    source="RFC 9293 3.8.6.1; RFC 1122 4.2.2.17",
+    severity="warning",
+    remedy="Look at the reader, not at the network: why does it not call recv()?",
+    causes={"reader_slow": "the application reads more slowly than its peer sends, or not at all"},
+    wakes=(Wake("zero_window"), Wake("window_probe")),
+    judge=zero_window,
+)

@@ -1,0 +1,199 @@
+"""RST instead of FIN: who aborted a connection that had been established, which way, and what it cost.
+
+Two families are told apart on the wire: a RST from a live socket (RST,ACK with the socket's own numbers and window)
+and one from no socket (bare, its number is the acknowledgment of what provoked it).  Resets of openings are in
+handshake.py, those that show a lost connection or a time-out in liveness.py, those by third parties in forgery.py.
+
+Sources: RFC 9293 3.5.2, 3.5.3 and 3.6; RFC 2525 2.17; RFC 1337; RFC 5961 3; fingerprints measured on Linux.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from observer.findings.case import SYNCHRONIZED, Case, End, Note
+from observer.findings.forgery import is_forged
+from observer.findings.liveness import PROBES, REPEATS
+from observer.findings.verdict import Verdict, clean_frames
+from observer.findings.words import MILLISECOND, duration
+from observer.registry import Finding, Wake
+
+BURST_NS: Final = 100 * MILLISECOND  # a process that ends resets all its connections within this time (measured)
+BURST: Final = 3  # resets in a burst, this one included
+JUST_ARRIVED_NS: Final = 50 * MILLISECOND  # a delayed ACK waits 40 ms (Linux TCP_DELACK_MIN): so new, perhaps not read
+
+
+def reset_on_close(case: Case) -> Iterator[Verdict]:
+    """The first RST that ended an established connection, by class."""
+    for reset in case.said("reset"):
+        sender = case.end(reset.endpoint)
+        if not _ends_a_connection(case, sender, reset):
+            continue
+        cause, told = _class_of(case, sender, reset)
+        if cause is None:
+            continue
+        receiver = case.other(sender)
+        lost = "unacked" in reset.facts and cause != "time_wait_assassination"
+        more = [note.frame for note in case.said("reset") if note.frame != reset.frame]
+        fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
+        yield Verdict(
+            grade=_grade(cause, reset),
+            endpoint=sender.name,
+            cause=cause,
+            begin=reset.time,
+            end=reset.time,
+            frames=clean_frames(*fins, reset.frame, *more[:4]),
+            severity="info" if cause == "after_close" else None,
+            remedy=_REMEDIES.get(cause),
+            summary=told + (f" Octets that the {receiver.name} had sent were not acknowledged." if lost else ""),
+            unknown=case.around.caveat(_ALTERNATIVES.get(cause, "")),
+        )
+        return
+
+
+def _ends_a_connection(case: Case, sender: End, reset: Note) -> bool:
+    """Whether this RST is one of this module's: of an established connection, accepted, genuine, no time-out."""
+    if "acceptable" not in reset.facts or is_forged(case, sender, reset):
+        return False
+    if sender.before(reset.frame) not in SYNCHRONIZED and not _was_closed(sender, reset):
+        return False
+    receiver = case.other(sender)
+    if not receiver.packets or not receiver.was(*SYNCHRONIZED):
+        return False
+    in_vain = [note for note in sender.said("unanswered") if note.value >= REPEATS and note.frame < reset.frame]
+    if in_vain and receiver.last_time < in_vain[-1].time:
+        return False  # it gave up: liveness.py
+    probes = [note for note in sender.said("keepalive_probe") if receiver.last_time < note.time < reset.time]
+    return len(probes) < PROBES
+
+
+def _was_closed(sender: End, reset: Note) -> bool:
+    """Whether its sender had gone through a whole close before (LAST-ACK or TIME-WAIT over, or FIN-WAIT-2 expired)."""
+    return sender.before(reset.frame) == "CLOSED" and any(
+        step.cause == "snd_fin" and step.frame < reset.frame for step in sender.steps
+    )
+
+
+def _sent_fin(end: End, frame: int) -> bool:
+    return any(step.cause == "snd_fin" and 0 < step.frame < frame for step in end.steps)
+
+
+def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
+    """The class of a reset and what it means, as a sentence."""
+    receiver = case.other(sender)
+    live = "from_socket" in reset.facts
+    mine, theirs = _sent_fin(sender, reset.frame), _sent_fin(receiver, reset.frame)
+    if mine:
+        return _after_own_fin(case, sender, receiver, reset, theirs=theirs)
+    if theirs and ("acks_fin" in reset.facts or sender.before(reset.frame) == "CLOSE_WAIT"):
+        if not live:
+            return None, ""  # a bare RST from CLOSE-WAIT: it lost the connection (liveness.py)
+        return "after_peer_fin", (
+            f"The {sender.name} answered the {receiver.name}'s FIN with RST instead of closing in order."
+        )
+    if not live:
+        if "at_last_ack" in reset.facts:
+            return None, ""  # liveness.py
+        return "bare_abort", f"The {sender.name} ended the connection with a RST without ACK flag."
+    gone = _burst(case, sender, reset)
+    if gone > 1:
+        if sender.name == "server" and sender.count("octets") == 0:
+            return "listener_closed", (
+                f"The server reset {gone} connections within {duration(BURST_NS)}, this one before it had sent "
+                "anything: the listener was closed with connections in its queue."
+            )
+        return "process_gone", (
+            f"The {sender.name} reset {gone} connections within {duration(BURST_NS)}: its process ended."
+        )
+    if _perhaps_unread(reset):
+        return "unread_data", (
+            f"The {sender.name} closed with RST instead of FIN, just after octets of the {receiver.name} had arrived: "
+            "close() with unread octets in the buffer, or SO_LINGER 0."
+        )
+    return "linger_0", (
+        f"The {sender.name} closed with RST instead of FIN: close() with SO_LINGER 0, or with unread octets."
+    )
+
+
+def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, theirs: bool) -> tuple[str | None, str]:
+    """A RST of somebody who had sent FIN."""
+    state = receiver.before(reset.frame)
+    if state == "TIME_WAIT" and theirs:
+        return "time_wait_assassination", (
+            f"A RST of the {sender.name} reached the {receiver.name} in TIME-WAIT and can have ended it early."
+        )
+    spoke = [note for note in sender.said("half_closed") if note.frame <= reset.frame]
+    if spoke and state in ("CLOSE_WAIT", "ESTABLISHED", "LAST_ACK"):
+        since = next(step.time for step in sender.steps if step.cause == "snd_fin")
+        return "data_after_close", (
+            f"The {sender.name} had closed both halves; what the {receiver.name} sent "
+            f"{duration(spoke[0].time - since)} later drew a RST: its next send() fails with EPIPE or ECONNRESET."
+        )
+    if theirs:
+        return "after_close", f"The {sender.name} sent a RST after both sides had closed: no harm is done."
+    return "data_after_close", (
+        f"The {sender.name} had sent FIN and then reset the connection while the {receiver.name} had not closed."
+    )
+
+
+def _burst(case: Case, sender: End, reset: Note) -> int:
+    """Connections of the listener that were reset within a moment, if there were enough of them; else 1."""
+    listener = int(case.around.crowd.server[case.stream])
+    together = case.around.noted_at("reset", listener)
+    near = together[abs(together[:, 1] - reset.time) < BURST_NS]
+    count = len(set(near[:, 0].tolist()))
+    return count if count >= BURST and sender.name == "server" else 1
+
+
+def _perhaps_unread(reset: Note) -> bool:
+    return "unacked" in reset.facts or 0 <= reset.data_gap < JUST_ARRIVED_NS
+
+
+def _grade(cause: str, reset: Note) -> str:
+    """That it was reset, and by whom, is what a grade says; of the cause the alternative is named."""
+    if cause in ("bare_abort", "time_wait_assassination"):
+        return "suspected"
+    return "confirmed" if "at_next" in reset.facts or "at_last_ack" in reset.facts else "probable"
+
+
+_EITHER: Final = "SO_LINGER 0 and a close with unread octets look alike on the wire"
+_ALTERNATIVES: Final = {
+    "linger_0": _EITHER,
+    "unread_data": _EITHER,
+    "process_gone": "a process that closes all its connections with SO_LINGER 0 at once looks alike",
+    "data_after_close": "FIN-WAIT-2 that had expired (Linux tcp_fin_timeout) looks alike",
+    "bare_abort": "some stacks, and middleboxes, abort so",
+}
+_REMEDIES: Final = {
+    "unread_data": "Read until end of file (recv() returns 0) before close().",
+    "after_peer_fin": "On end of file, close() in order; set no SO_LINGER 0.",
+    "data_after_close": "Agree on who ends the exchange: shutdown(SHUT_WR) and read until end of file, instead of "
+    "close() while the peer may still send.",
+    "listener_closed": "Drain the accept queue before the listener closes; let the balancer stop new ones first.",
+    "process_gone": "Look for a crash, a kill or a deploy at that moment; let the process close its connections first.",
+    "after_close": "Nothing needs to be done.",
+}
+
+RESET_ON_CLOSE: Final = Finding(
+    name="reset_on_close",
+    title="closed by reset",
+    definition="An established connection is ended by RST where a FIN would have been expected: octets in flight and "
+    "unread ones are lost, and the peer's next call fails with ECONNRESET.",
+    source="RFC 9293 3.5.2 and 3.6.1; RFC 2525 2.17; RFC 1337; measured on Linux",
+    severity="warning",
+    remedy="Do not set SO_LINGER with time 0 to avoid TIME-WAIT; read until end of file before close().",
+    causes={
+        "linger_0": "SO_LINGER 0 (or unread octets): a live socket that had sent no FIN resets",
+        "unread_data": "close() while octets lay unread (or SO_LINGER 0)",
+        "after_peer_fin": "the peer's FIN is answered by RST from a live socket",
+        "data_after_close": "octets reached an endpoint that had closed both halves",
+        "listener_closed": "the listener was closed while connections waited in its accept queue",
+        "process_gone": "a process ended: many connections of one listener were reset together",
+        "time_wait_assassination": "a RST that the holder of TIME-WAIT can have accepted (RFC 1337)",
+        "after_close": "a late RST after both sides had closed",
+        "bare_abort": "a RST without ACK flag that answers nothing",
+    },
+    wakes=(Wake("reset"),),
+    judge=reset_on_close,
+)
