@@ -93,14 +93,17 @@ class Around:
         order = numpy.argsort(crowd.last)[-2:] if len(crowd.last) else numpy.zeros(0, numpy.int64)
         self._latest = [(int(stream), int(crowd.last[stream])) for stream in order.tolist()]
 
-    def siblings(self, case: Case) -> Array:
-        """Streams of the other connections to the same listener."""
+    def of_listener(self, key: int) -> Array:
+        """Streams of the connections to one listener, ascending."""
         if self._by_listener is None:
             order = numpy.argsort(self.crowd.server, kind="stable")
             self._by_listener = (order, self.crowd.server[order])
         order, keys = self._by_listener
-        key = self.crowd.server[case.stream]
-        found = order[numpy.searchsorted(keys, key, "left") : numpy.searchsorted(keys, key, "right")]
+        return order[numpy.searchsorted(keys, key, "left") : numpy.searchsorted(keys, key, "right")]
+
+    def siblings(self, case: Case) -> Array:
+        """Streams of the other connections to the same listener."""
+        found = self.of_listener(int(self.crowd.server[case.stream]))
         return found[found != case.stream]
 
     def noted_at(self, event: str, listener: int) -> Array:

@@ -200,8 +200,10 @@ class _Notes:
 
     def of_event(self, name: str) -> Marks:
         """All events of one name."""
-        rows = numpy.flatnonzero(self._codes == self._names.index(name)) if name in self._names else []
-        return Marks(*(self._columns[part][rows] for part in ("time", "frame", "value")), self._stream[rows])
+        code = list(self._names).index(name) if name in self._names else -1
+        rows = numpy.flatnonzero(self._codes == code)
+        columns = self._columns
+        return Marks(columns["time"][rows], columns["frame"][rows], columns["value"][rows], self._stream[rows])
 
     def noted(self, event: str) -> tuple[Array, Array]:
         """Streams and times of all events of this name, in the order of the capture."""
