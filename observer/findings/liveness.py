@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from observer.findings.case import Case, End, Note
+from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import SECOND, duration, times
@@ -61,9 +61,12 @@ def _silence(case: Case, end: End) -> Silence | None:
     if found is None or _window_closed(case.other(end)):
         return None
     peer = case.other(end)
-    if peer.before(found.notes[0].frame) in ("SYN_RECEIVED", "SYN_SENT", "UNKNOWN") or not peer.packets:
-        return None
-    return found
+    # a server still in the handshake drops everything: handshake.py has it
+    return found if peer.packets and peer.was(*SYNCHRONIZED) and not _in_handshake(peer, found) else None
+
+
+def _in_handshake(peer: End, found: Silence) -> bool:
+    return peer.before(found.notes[0].frame) in ("SYN_RECEIVED", "SYN_SENT")
 
 
 def _window_closed(end: End) -> bool:
@@ -195,8 +198,8 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
                 summary=f"The {lost.name} answered{waited} with a RST that has no connection behind it, though it had "
                 f"never closed: it had lost the connection in which the {believer.name} still believed.",
                 unknown=case.around.caveat(
-                    "host or process restart, address taken over, or a NAT, balancer or firewall that forgot the "
-                    "connection answer alike",
+                    "host restart, address taken over, a RST of its own that was lost, or a NAT, balancer or firewall "
+                    "that forgot the connection answer alike",
                 ),
             )
             return
@@ -277,8 +280,8 @@ HALF_OPEN: Final = Finding(
     remedy="Let both sides notice: keepalives more often than the firewalls' idle time-out, TCP_USER_TIMEOUT, or "
     "time-outs of the application. Find what broke at the time when the connection was lost.",
     causes={
-        "peer_rebooted": "the peer has no such connection any more: host or process restarted, or something between "
-        "forgot it",
+        "peer_rebooted": "the peer has no such connection any more: its host restarted, it aborted and its RST was "
+        "lost, or something between forgot it",
         "peer_vanished": f"the peer or the path is gone: {GONE}",
         "reset_lost": "the peer's RST never arrived",
     },
@@ -317,7 +320,7 @@ HALF_OPEN_RECONNECT: Final = Finding(
     "old numbers answers it, and a RST that.",
     source="RFC 9293 3.5.1, figure 9; RFC 5961 4",
     severity="problem",
-    remedy="It healed itself within a second. Find why the opener lost its connection without closing it (crash, power; "
+    remedy="It healed itself within a second. Find why the opener lost its connection without closing it (crash; "
     "a killed process does close).",
     causes={"peer_restarted": "the opener lost its state and came back with the same port"},
     wakes=(Wake("old_incarnation_reset"),),

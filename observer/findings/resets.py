@@ -106,9 +106,9 @@ def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
         return "process_gone", (
             f"The {sender.name} reset {gone} connections within {duration(BURST_NS)}: its process ended."
         )
-    if _perhaps_unread(reset):
+    if _perhaps_unread(sender, reset):
         return "unread_data", (
-            f"The {sender.name} closed with RST instead of FIN, just after octets of the {receiver.name} had arrived: "
+            f"The {sender.name} closed with RST instead of FIN, with the {receiver.name}'s last octets unanswered: "
             "close() with unread octets in the buffer, or SO_LINGER 0."
         )
     return "linger_0", (
@@ -146,8 +146,15 @@ def _burst(case: Case, sender: End, reset: Note) -> int:
     return count if count >= BURST and sender.name == "server" else 1
 
 
-def _perhaps_unread(reset: Note) -> bool:
-    return "unacked" in reset.facts or 0 <= reset.data_gap < JUST_ARRIVED_NS
+def _perhaps_unread(sender: End, reset: Note) -> bool:
+    """Whether octets of the peer may have lain unread: they had just come, or a server had not answered them.
+
+    A client that has just had its answer and resets has probably read it; a server that resets in place of an answer
+    has probably not read the question.
+    """
+    if "unacked" in reset.facts or 0 <= reset.data_gap < JUST_ARRIVED_NS:
+        return True
+    return sender.name == "server" and 0 <= reset.data_gap < reset.own_gap
 
 
 def _grade(cause: str, reset: Note) -> str:
