@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy
 
+from observer.findings.neighbours import Moments, Neighbours
 from observer.options import Options
 
 if typing.TYPE_CHECKING:
@@ -18,6 +20,8 @@ if typing.TYPE_CHECKING:
     from observer.schema import Addresses
 
 Array = Any
+ABOUT_NS = 1_000_000_000
+"""A connection that went on a second before still tells about its host."""
 ADDRESS_SHIFT = 16
 """A listener is one number: address code << 16 | port."""
 
@@ -89,7 +93,7 @@ class Around:
         self.addresses = addresses
         self._by_listener: tuple[Array, Array] | None = None
         self._noted = noted
-        self._noted_there: dict[str, dict[int, Array]] = {}
+        self._moments: dict[str, Moments] = {}
         order = numpy.argsort(crowd.last)[-2:] if len(crowd.last) else numpy.zeros(0, numpy.int64)
         self._latest = [(int(stream), int(crowd.last[stream])) for stream in order.tolist()]
 
@@ -101,24 +105,39 @@ class Around:
         order, keys = self._by_listener
         return order[numpy.searchsorted(keys, key, "left") : numpy.searchsorted(keys, key, "right")]
 
-    def siblings(self, case: Case) -> Array:
-        """Streams of the other connections to the same listener."""
-        found = self.of_listener(int(self.crowd.server[case.stream]))
-        return found[found != case.stream]
+    def listener(self, case: Case) -> int:
+        """The key of a connection's listener."""
+        return int(self.crowd.server[case.stream])
 
-    def noted_at(self, event: str, listener: int) -> Array:
-        """When an event of this name happened in connections to a listener: int64 of shape (n, 2), stream and time.
+    @cached_property
+    def served(self) -> Neighbours:
+        """By listener: connections in which the server said more than SYN-ACK and RST."""
+        chosen = self.crowd.bits & SERVER_SPOKE != 0
+        return Neighbours(self.crowd.server[chosen], self.crowd.first[chosen], self.crowd.last[chosen])
 
-        Ordered as in the capture.
-        """
-        if event not in self._noted_there:
-            streams, times = self._noted(event) if self._noted else (numpy.zeros(0, int), numpy.zeros(0, int))
-            listeners = self.crowd.server[streams]
-            order = numpy.argsort(listeners, kind="stable")
-            keys, starts = numpy.unique(listeners[order], return_index=True)
-            pairs = numpy.stack([streams, times], axis=1)[order]
-            self._noted_there[event] = dict(zip(keys.tolist(), numpy.split(pairs, starts[1:]), strict=False))
-        return self._noted_there[event].get(listener, numpy.zeros((0, 2), numpy.int64))
+    @cached_property
+    def _kept(self) -> tuple[Neighbours, Neighbours]:
+        """By client's and by server's address: connections that were not simply cut off by a RST."""
+        bits = self.crowd.bits
+        chosen = (bits & CLOSED_BY_RESET == 0) | (bits & (CLIENT_CLOSED_FIRST | SERVER_CLOSED_FIRST) != 0)
+        chosen &= bits & SERVER_SPOKE != 0
+        first, last = self.crowd.first[chosen], self.crowd.last[chosen]
+        client, server = (keys[chosen] >> ADDRESS_SHIFT for keys in (self.crowd.client, self.crowd.server))
+        return Neighbours(client, first, last), Neighbours(server, first, last)
+
+    def host_lived_on(self, case: Case, side: str, *, since: int, until: int) -> bool:
+        """Whether another connection of an endpoint's host began before `since` and went on about or after `until`."""
+        key = int((self.crowd.client if side == "client" else self.crowd.server)[case.stream]) >> ADDRESS_SHIFT
+        return self._kept[side == "server"].outlived(key, before=since, after=until - ABOUT_NS)
+
+    def noted_near(self, event: str, case: Case, begin: int, end: int) -> list[int]:
+        """Other connections of the listener in which an event of this name happened between these times."""
+        if event not in self._moments:
+            nothing = numpy.zeros(0, numpy.int64)
+            streams, times = self._noted(event) if self._noted else (nothing, nothing)
+            self._moments[event] = Moments(self.crowd.server[streams], streams, times)
+        found = self._moments[event].near(self.listener(case), begin, end)
+        return [stream for stream in found if stream != case.stream]
 
     def others_after(self, case: Case, time: int) -> bool:
         """Whether any other connection had a segment after this time: the tap still worked."""

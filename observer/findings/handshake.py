@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from observer.findings.around import SERVER_SPOKE
 from observer.findings.case import Case, Note
 from observer.findings.verdict import Verdict, clean_frames
-from observer.findings.words import MILLISECOND, duration, times
+from observer.findings.words import MILLISECOND, SECOND, duration, times
 from observer.options import Options
 from observer.registry import Finding, Wake
 
 UNANSWERED_SYNS: Final = 3  # a SYN and two repeats: 3 s of silence on Linux (measured; one lost SYN is ordinary)
 LATE_NS: Final = 20 * MILLISECOND  # scheduling of hosts, beside the round trip: an immediate answer comes sooner
+EPISODE_NS: Final = 10 * SECOND  # resets of one listener that come within this time tell about each other
 LONG_AGO_NS: Final = 200 * MILLISECOND  # a round trip where none was measured
 
 TAP_NOT_AT_SERVER: Final = "the tap is not at the server: whether the ACK reached it cannot be seen"
@@ -108,20 +108,13 @@ def _cause_of(case: Case, again: list[Note], stateless: list[Note], begin: int) 
 
 def _siblings_stuck(case: Case, begin: int) -> bool:
     """Whether another connection of the listener was half-established within the first repeat's second or so."""
-    stuck = case.around.noted_at("synack_after_ack", _listener(case))
-    window = 3_000_000_000  # the first two repeats, at 1 and 3 s
-    return bool(((stuck[:, 0] != case.stream) & (abs(stuck[:, 1] - begin) < window)).any())
+    window = 3 * SECOND  # the first two repeats, at 1 and 3 s
+    return bool(case.around.noted_near("synack_after_ack", case, begin - window, begin + window))
 
 
 def _siblings_served(case: Case, begin: int, end: int) -> bool:
     """Whether the listener finished a handshake that began meanwhile: then its queue was not full."""
-    crowd, others = case.around.crowd, case.around.siblings(case)
-    begun = (crowd.first[others] > begin) & (crowd.first[others] < end)
-    return bool((begun & (crowd.bits[others] & SERVER_SPOKE != 0)).any())
-
-
-def _listener(case: Case) -> int:
-    return int(case.around.crowd.server[case.stream])
+    return case.around.served.begun(case.around.listener(case), begin, end) > 0
 
 
 def _how_it_left(case: Case, *, recovered: bool, held: int) -> str:
@@ -198,8 +191,7 @@ def accept_overflow_reset(case: Case) -> Iterator[Verdict]:
     if reset is None or _knew_nothing(case) or not _at_once(case, reset):
         return
     believed = case.client.last("rcv_synack")
-    others = case.around.noted_at("reset", _listener(case))
-    alike = int(((others[:, 0] != case.stream) & (abs(others[:, 1] - reset.time) < 10_000_000_000)).sum())
+    alike = len(case.around.noted_near("reset", case, reset.time - EPISODE_NS, reset.time + EPISODE_NS))
     yield Verdict(
         grade="confirmed" if alike >= 2 and case.client.count("octets") == 0 else "probable",
         endpoint="server",
@@ -279,9 +271,7 @@ def _unanswered(case: Case) -> list[Note]:
 
 def _server_works(case: Case) -> int:
     """Connections of the same listener that worked while the SYNs went unanswered."""
-    crowd, others = case.around.crowd, case.around.siblings(case)
-    lived = (crowd.bits[others] & SERVER_SPOKE != 0) & (crowd.last[others] >= case.first_time)
-    return int((lived & (crowd.first[others] <= case.last_time)).sum())
+    return case.around.served.alive(case.around.listener(case), case.first_time, case.last_time)
 
 
 def syn_dropped(case: Case) -> Iterator[Verdict]:

@@ -188,15 +188,18 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
             idle = reset.own_gap - max(reset.gap, 0) if reset.own_gap >= 0 else -1
             since = reset.time - reset.own_gap if reset.own_gap >= 0 else case.first_time
             waited = f" after {duration(idle)} of idleness" if idle > SECOND else ""
+            lived_on = case.around.host_lived_on(case, lost.name, since=since, until=reset.time)
             yield Verdict(
-                grade="confirmed",
+                grade="probable" if lived_on else "confirmed",
                 endpoint=believer.name,
-                cause="peer_rebooted",
+                cause="forgotten" if lived_on else "peer_rebooted",
+                severity="warning" if lived_on else "problem",
                 begin=since,
                 end=reset.time,
                 frames=clean_frames(reset.frame, *(note.frame for note in believer.said("unanswered")[-2:])),
                 summary=f"The {lost.name} answered{waited} with a RST that has no connection behind it, though it had "
-                f"never closed: it had lost the connection in which the {believer.name} still believed.",
+                f"never closed: it had lost the connection in which the {believer.name} still believed"
+                + (", though its host kept others." if lived_on else "."),
                 unknown=case.around.caveat(
                     "host restart, address taken over, a RST of its own that was lost, or a NAT, balancer or firewall "
                     "that forgot the connection answer alike",
@@ -282,6 +285,8 @@ HALF_OPEN: Final = Finding(
     causes={
         "peer_rebooted": "the peer has no such connection any more: its host restarted, it aborted and its RST was "
         "lost, or something between forgot it",
+        "forgotten": "the peer has no such connection any more, though its host kept others: it closed and its FIN or "
+        "RST was lost, or a NAT, balancer or firewall forgot it",
         "peer_vanished": f"the peer or the path is gone: {GONE}",
         "reset_lost": "the peer's RST never arrived",
     },

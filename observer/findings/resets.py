@@ -34,7 +34,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
         if cause is None:
             continue
         receiver = case.other(sender)
-        lost = "unacked" in reset.facts and cause != "time_wait_assassination"
+        lost = "unacked" in reset.facts and cause not in ("time_wait_assassination", "after_close")
         more = [note.frame for note in case.said("reset") if note.frame != reset.frame]
         fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
         yield Verdict(
@@ -139,10 +139,7 @@ def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, their
 
 def _burst(case: Case, sender: End, reset: Note) -> int:
     """Connections of the listener that were reset within a moment, if there were enough of them; else 1."""
-    listener = int(case.around.crowd.server[case.stream])
-    together = case.around.noted_at("reset", listener)
-    near = together[abs(together[:, 1] - reset.time) < BURST_NS]
-    count = len(set(near[:, 0].tolist()))
+    count = 1 + len(case.around.noted_near("reset", case, reset.time - BURST_NS, reset.time + BURST_NS))
     return count if count >= BURST and sender.name == "server" else 1
 
 
