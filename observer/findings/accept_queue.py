@@ -41,7 +41,8 @@ def overflows(survey: Survey) -> Iterator[Verdict]:
     for server, found in victims.items():
         for episode in _episodes(sorted(found, key=lambda verdict: verdict.begin or 0), calm, survey.around.end_ns):
             surely = [verdict for verdict in episode if verdict.code != "syn_dropped"]
-            if surely or len(episode) >= SYNS_ALONE:
+            sure_of_one = any(verdict.grade == "confirmed" for verdict in surely)
+            if sure_of_one or len({verdict.stream for verdict in episode}) >= (2 if surely else SYNS_ALONE):
                 yield _verdict(survey, server, episode, surely)
 
 

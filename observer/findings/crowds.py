@@ -40,6 +40,9 @@ def groups(keys: Array, least: int) -> Iterator[tuple[int, Array]]:
     """
     if len(keys) < least:
         return
+    if (keys == keys[0]).all():  # one listener only, as in most floods
+        yield int(keys[0]), numpy.arange(len(keys))
+        return
     values, counts = numpy.unique(keys, return_counts=True)
     large = values[counts >= least]
     if not len(large):
@@ -52,6 +55,22 @@ def groups(keys: Array, least: int) -> Iterator[tuple[int, Array]]:
     ends = numpy.cumsum(counts[counts >= least])
     for key, begin, end in zip(large.tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
         yield key, rows[begin:end]
+
+
+def distinct(codes: Array) -> int:
+    """How many different values there are among small integers, such as address codes.
+
+    Examples
+    --------
+    >>> distinct(numpy.array([3, 0, 3]))
+    2
+    """
+    size = int(codes.max(initial=-1)) + 1
+    if size > 16 * len(codes):  # few among many: sorting them is quicker than a table of all
+        return len(numpy.unique(codes))
+    seen = numpy.zeros(size, bool)
+    seen[codes] = True
+    return int(seen.sum())
 
 
 def peak_of(begins: Array, ends: Array) -> Peak:
@@ -85,18 +104,18 @@ def rate_at(times: Array, until: int, window_ns: int = 10 * SECOND) -> float:
     return (stop - start - 1) * SECOND / length if length > 0 else 0.0
 
 
-def sample(positions: Array, peak: int) -> Array:
-    """First, middle (around position `peak`) and last few of ascending positions, each once."""
+def sample(values: Array, peak: int) -> Array:
+    """The first few values, those around position `peak`, and the last few; ascending, each once."""
     middle = slice(max(peak - EVIDENCE // 2, 0), peak + EVIDENCE // 2 + 1)
-    return numpy.unique(numpy.concatenate([positions[:EVIDENCE], positions[middle], positions[-EVIDENCE:]]))
+    return numpy.unique(numpy.concatenate([values[:EVIDENCE], values[middle], values[-EVIDENCE:]]))
 
 
 def evidence(survey: Survey, streams: Array, times: Array, peak_time: int) -> list[int]:
     """First frames of some connections: of those at the beginning, at the peak and at the end."""
-    order = numpy.argsort(times, kind="stable")
-    at = int(numpy.searchsorted(times[order], peak_time))
-    places = sample(numpy.arange(len(order)), at)
-    return survey.first_frames(streams[order[places]])
+    if (times[1:] < times[:-1]).any():
+        order = numpy.argsort(times, kind="stable")
+        streams, times = streams[order], times[order]
+    return survey.first_frames(sample(streams, int(numpy.searchsorted(times, peak_time))))
 
 
 def members(streams: Array) -> list[int]:

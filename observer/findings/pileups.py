@@ -86,7 +86,7 @@ def _verdict(survey: Survey, state: str, side: int, listener: int, pile: Pile) -
         begin=int(spans.begin[rows[0]]),
         end=None if pile.still else int(spans.end[rows].max()),
         server=end_of(listener),
-        frames=clean_frames(*spans.frame[rows[sample(numpy.arange(len(rows)), peak_at)]].tolist()),
+        frames=clean_frames(*sample(spans.frame[rows], peak_at).tolist()),
         streams=members(spans.stream[rows]),  # the one that waits longest first
         summary=f"{counted(pile.peak.most, holder)} in {name} at once, half of them for {duration(pile.held_ns)} or "
         f"more: {whose}; at the end of the capture {ended}.",

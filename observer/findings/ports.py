@@ -113,6 +113,8 @@ def _used_up(survey: Survey) -> Iterator[Verdict]:
     low, high = options.ephemeral_ports
     least = min(options.time_wait_pileup, ceil(FULL_SHARE * (high - low + 1)))
     held = numpy.flatnonzero(spans.endpoint == CLIENT)
+    if len(held) < least:
+        return
     waiting = {key for key, _ in groups(survey.spaces(spans.stream[held]), least)}
     if not waiting:
         return
@@ -135,15 +137,23 @@ def _use_of(survey: Survey, streams: Array, waits: Array, free: Array) -> Use:
     lives = ~numpy.isin(crowd.client_state[streams], GONE)
     until = numpy.maximum(numpy.where(lives, around.end_ns, crowd.last[streams]), free)
     peak = peak_of(first, until)
+    prompt = _prompt(survey, ports, first, waits)
+    later = int((first >= prompt.min()).sum()) if len(prompt) else 0
+    return Use(peak.most, peak.time, port_range(ports, around.options), len(prompt), later)
+
+
+def _prompt(survey: Survey, ports: Array, first: Array, waits: Array) -> Array:
+    """Times of openings whose port had just left the TIME-WAIT that the connection before entered at `waits`."""
+    profile = survey.around.options.profile()
+    lasts = profile.time_wait_s * SECOND
+    if survey.around.end_ns - int(first.min()) < lasts:
+        return numpy.zeros(0, numpy.int64)
     order = numpy.lexsort((first, ports))
     again = numpy.flatnonzero(ports[order][1:] == ports[order][:-1]) + 1
     before = waits[order[again - 1]]
-    gap = first[order[again]] - before
-    profile = around.options.profile()
-    lasts = profile.time_wait_s * SECOND
-    prompt = first[order[again]][(before > 0) & (gap >= lasts) & (gap <= lasts * (1 + profile.timer_slack))]
-    later = int((first >= prompt.min()).sum()) if len(prompt) else 0
-    return Use(peak.most, peak.time, port_range(ports, around.options), len(prompt), later)
+    times = first[order[again]]
+    gap = times - before
+    return times[(before > 0) & (gap >= lasts) & (gap <= lasts * (1 + profile.timer_slack))]
 
 
 def _waits(use: Use, options: Options) -> bool:

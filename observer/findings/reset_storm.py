@@ -79,7 +79,6 @@ def _verdict(survey: Survey, listener: int, storm: Storm, classes: dict[int, Ver
     failing = sum(verdict.severity == "problem" for verdict in known)
     times = crowd.last[storm.streams]
     order = storm.streams[numpy.argsort(times, kind="stable")]
-    chosen = sample(numpy.arange(len(order)), len(order) // 2)
     whole = sorted(counts, key=lambda name: -counts[name])
     server_sends = 2 * storm.by_server >= len(storm.streams)
     return Verdict(
@@ -90,7 +89,7 @@ def _verdict(survey: Survey, listener: int, storm: Storm, classes: dict[int, Ver
         begin=int(times.min()),
         end=None if times.max() + SECOND >= around.end_ns else int(times.max()),
         server=end_of(listener),
-        frames=survey.last_frames(order[chosen]),
+        frames=survey.last_frames(sample(order, len(order) // 2)),
         streams=members(order),
         summary=f"{len(storm.streams):,} of {counted(storm.total)} ({percent(storm.share)}) ended by reset, "
         f"{storm.by_server:,} of them by the server, up to {max(storm.burst, 1):,} of its resets within a second: "

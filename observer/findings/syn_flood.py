@@ -24,7 +24,7 @@ from observer.findings.around import (
     SYN_REPEATED,
     SYNACK_REPEATED,
 )
-from observer.findings.crowds import Peak, busiest, counted, evidence, groups, members, rate, rate_at
+from observer.findings.crowds import Peak, busiest, counted, distinct, evidence, groups, members, rate, rate_at
 from observer.findings.survey import Survey, end_of
 from observer.findings.verdict import Verdict
 from observer.findings.words import SECOND, duration
@@ -78,7 +78,8 @@ def floods(survey: Survey) -> Iterator[Verdict]:
 
 def _flood_of(survey: Survey, listener: int, streams: Array) -> Flood:
     crowd, profile = survey.crowd, survey.around.options.profile()
-    streams = streams[numpy.argsort(crowd.first[streams], kind="stable")]
+    if (numpy.diff(crowd.first[streams]) < 0).any():  # streams are numbered in the order of the capture
+        streams = streams[numpy.argsort(crowd.first[streams], kind="stable")]
     times, bits = crowd.first[streams], crowd.bits[streams]
     # a request is kept until its last repeat has gone unanswered
     kept_s = profile.syn_ack_first_s * (2 ** (profile.syn_ack_repeats + 1) - 1)
@@ -93,7 +94,7 @@ def _flood_of(survey: Survey, listener: int, streams: Array) -> Flood:
         judged=int(old.sum()),
         repeated=int((old & (bits & SYN_REPEATED != 0)).sum()),
         answered=int((bits & SAW_SYNACK != 0).sum()),
-        sources=len(numpy.unique(crowd.client[streams] >> ADDRESS_SHIFT)),
+        sources=distinct(crowd.client[streams] >> ADDRESS_SHIFT),
         others=int((meanwhile & (crowd.bits[all_of_it] & COMPLETED != 0)).sum()),
     )
 

@@ -83,6 +83,8 @@ def pile_ups(survey: Survey) -> Iterator[Verdict]:
         return
     for side in range(len(ENDPOINTS)):
         rows = numpy.flatnonzero(spans.endpoint == side)
+        if len(rows) < least:
+            continue
         streams = spans.stream[rows]
         keys = survey.spaces(streams) if side == CLIENT else survey.crowd.server[streams]
         named = set()
@@ -94,8 +96,10 @@ def pile_ups(survey: Survey) -> Iterator[Verdict]:
                 yield _verdict(survey, pile, side, client, server)
         holders = (survey.crowd.client if side == CLIENT else survey.crowd.server)[streams] >> ADDRESS_SHIFT
         for holder, places in groups(holders, options.time_wait_pileup):
+            if holder in named:
+                continue
             pile = _pile_of(survey, rows[places])
-            if holder not in named and pile.peak.most >= options.time_wait_pileup:
+            if pile.peak.most >= options.time_wait_pileup:
                 end = (holder, -1)
                 yield _verdict(survey, pile, side, end if side == CLIENT else None, None if side == CLIENT else end)
 
@@ -106,13 +110,18 @@ def _pile_of(survey: Survey, rows: Array) -> Pile:
     begins = spans.begin[rows]
     peak = peak_of(begins, spans.end[rows])
     spaces = survey.spaces(spans.stream[rows])
-    values, counts = numpy.unique(spaces, return_counts=True)
-    busiest = rows[spaces == values[numpy.argmax(counts)]]
+    one = bool((spaces == spaces[0]).all())
+    busiest = rows if one else rows[spaces == _commonest(spaces)]
     ports = port_range(crowd.client[spans.stream[busiest]] & (1 << ADDRESS_SHIFT) - 1, survey.around.options)
     size = ports[1] - ports[0] + 1
-    of_busiest = peak if len(values) == 1 else peak_of(spans.begin[busiest], spans.end[busiest])
+    of_busiest = peak if one else peak_of(spans.begin[busiest], spans.end[busiest])
     ongoing = bool(begins.max() + SECOND >= survey.around.end_ns)
     return Pile(rows, peak, rate_at(numpy.sort(begins), peak.time), ongoing, size, of_busiest.most / size, ports)
+
+
+def _commonest(values: Array) -> Any:
+    distinct, counts = numpy.unique(values, return_counts=True)
+    return distinct[numpy.argmax(counts)]
 
 
 def _verdict(survey: Survey, pile: Pile, side: int, client: End | None, server: End | None) -> Verdict:
@@ -130,7 +139,7 @@ def _verdict(survey: Survey, pile: Pile, side: int, client: End | None, server: 
         end=None if still else int(spans.end[rows].max()),
         client=client,
         server=server,
-        frames=clean_frames(*spans.frame[rows[sample(numpy.arange(len(rows)), peak_at)]].tolist()),
+        frames=clean_frames(*sample(spans.frame[rows], peak_at).tolist()),
         streams=members(spans.stream[rows[::-1]]),  # the latest first: they stay longest
         summary=_share_in_words(pile, side, one_service=server is not None and (side != CLIENT or client is not None))
         + " " + _outlook(pile, lasts, _leaves(spans, rows, lasts, around.end_ns)),
