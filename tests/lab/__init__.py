@@ -17,14 +17,23 @@ kernel's own state of every endpoint over time on the captures' clock, and the r
     faults.py     how a connection ends badly, how one side dies or does not do its part
     soak.py       hundreds of connections by chance, under loss
     crowds.py     the scenarios that need many connections or several endpoints at once
+    queues.py     listeners that do not keep up, lost answers to openings
+    silence.py    hosts and paths that fall silent, timers that run out, resets that prove nothing
+    pileups.py    connections of one service that pile up in a state, or are reset by the dozen
+    programs.py   the servers and clients of healthy.py (pool.py is one of them)
+    healthy.py    healthy traffic of real programs: nginx, redis, PostgreSQL, ab, wrk, curl, wget, iperf3
+    __main__.py   plays scenarios from the command line
 
 It never touches the machine's own network: every address lives in a namespace of its own, and nothing has a route out.
 Needs root, Linux with network namespaces, tcpdump, nft and ip; ``missing()`` says what is not there.
 """
 
-from . import crowds, faults  # importing them registers their scenarios
+from . import crowds, faults, pileups, queues, silence
 from .lab import Lab, missing
 from .scenarios import SCENARIOS, run
 from .soak import soak
 
-__all__ = ["SCENARIOS", "Lab", "crowds", "faults", "missing", "run", "soak"]
+# Importing them registers their scenarios.
+FAMILIES = (crowds, faults, pileups, queues, silence)
+
+__all__ = ["FAMILIES", "SCENARIOS", "Lab", "missing", "run", "soak"]

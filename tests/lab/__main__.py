@@ -35,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab", description="Play scenarios of the kernel laboratory.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios; none: all, unless --soak is given")
     parser.add_argument("-o", "--output", type=Path, default=Path("/tmp/lab"))
+    parser.add_argument("--slow", action="store_true", help="the slow scenarios too")
     parser.add_argument("--ipv6", action="store_true")
     parser.add_argument("--soak", type=int, nargs="*", default=[], metavar="SEED")
     parser.add_argument("--connections", type=int, default=300)
@@ -44,7 +45,8 @@ def main() -> int:
     net.clean()
     suffix = ".v6" if options.ipv6 else ""
     worked = []
-    for name in options.names or ([] if options.soak else SCENARIOS):
+    all_of_them = [] if options.soak else [name for name, one in SCENARIOS.items() if options.slow or not one.slow]
+    for name in options.names or all_of_them:
         folder = options.output / f"{name}{suffix}"
         worked.append(keep(folder, lambda folder, name=name: run(name, folder, ipv6=options.ipv6)))  # type: ignore[misc]
     for seed in options.soak:

@@ -5,6 +5,7 @@ Registered beside those of scenarios.py. Bounded: some hundred connections at mo
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 import time
@@ -13,16 +14,23 @@ from .lab import Lab
 from .scenarios import REQUEST, RESPONSE, exchange, scenario
 from .sockets import PORT, Sock, name, now, together
 
-_NO_COOKIES = {"tcp_syncookies": 0, "tcp_synack_retries": 2}
+NO_COOKIES = {"tcp_syncookies": 0, "tcp_synack_retries": 2}
 FIRST_PORT = 40170
 
 
-def _race(lab: Lab, *, backlog: int, racing: int, hold: bool) -> tuple[Sock, list[Sock], list[Sock]]:
+def race(lab: Lab, *, backlog: int, racing: int, hold: bool, request: str = "") -> tuple[Sock, list[Sock], list[Sock]]:
     """Fill the accept queue but for one place, then ``racing`` handshakes at once: (listener, all, stuck).
 
     With the queue full Linux drops new SYNs; only handshakes that race within a round trip end up half-established.
-    It also drops SYNs beyond ``backlog`` + 1 requests, so no more than that may race.
+    It also drops SYNs beyond ``backlog`` + 1 requests, so no more than that may race. With ``request`` each sends it as
+    soon as its connect() returns.
     """
+
+    def open_one(client: Sock) -> None:
+        client.connect()
+        if request:
+            client.send(request)
+
     listener = lab.socket("server").bind().listen(backlog)
     clients = [lab.socket("client").bind(FIRST_PORT + number) for number in range(backlog + racing)]
     for client in clients[:backlog]:
@@ -30,7 +38,7 @@ def _race(lab: Lab, *, backlog: int, racing: int, hold: bool) -> tuple[Sock, lis
         lab.wait(0.05)
         client.send(REQUEST)
     lab.wait(0.2)
-    together(*(client.connect for client in clients[backlog:]))
+    together(*(functools.partial(open_one, client) for client in clients[backlog:]))
     lab.wait(0.1)
     if not hold:
         return listener, clients, []
@@ -50,13 +58,13 @@ def _server_has(lab: Lab, client: Sock) -> bool:
         return diag.dump(netlink).get(f"{name(client.remote)}>{name(client.local)}") == "ESTABLISHED"
 
 
-@scenario(delay_s=0.01, sysctl={"server": _NO_COOKIES})
+@scenario(delay_s=0.01, sysctl={"server": NO_COOKIES})
 def accept_queue_full(lab: Lab) -> None:
     """listen(4) and no accept(): five connections wait in the queue, four that raced for the last place are
     half-established. Their clients send after 2 s; the server drops it all, forgets its requests after 7 s, and
     answers the next retransmission with RST.
     """
-    _, clients, stuck = _race(lab, backlog=4, racing=5, hold=True)
+    _, clients, stuck = race(lab, backlog=4, racing=5, hold=True)
     born = now()
     lab.wait(2)
     for client in stuck:
@@ -74,10 +82,10 @@ def accept_queue_full(lab: Lab) -> None:
             lab.must_not_find(client, "half_established", "the kernel completed it; it waits for accept()")
 
 
-@scenario(delay_s=0.01, sysctl={"server": _NO_COOKIES})
+@scenario(delay_s=0.01, sysctl={"server": NO_COOKIES})
 def accept_resumes(lab: Lab) -> None:
     """The accept queue is full for 2 s, then the server accepts again: the half-established connections recover."""
-    listener, clients, stuck = _race(lab, backlog=4, racing=4, hold=True)
+    listener, clients, stuck = race(lab, backlog=4, racing=4, hold=True)
     born = now()
     lab.wait(2)
     servers = [lab.accept(listener) for _ in range(len(clients))]
@@ -103,11 +111,11 @@ def abort_on_overflow(lab: Lab) -> None:
     """The accept queue is full and tcp_abort_on_overflow is 1: the third ACK of whoever lost the race is answered by
     a RST.
     """
-    _, clients, _ = _race(lab, backlog=3, racing=4, hold=False)
+    _, clients, _ = race(lab, backlog=3, racing=4, hold=False)
     for client in clients[3:]:
         client.send(REQUEST)
         if client.error:
-            lab.must_find(client, "accept_queue_reset", "server")
+            lab.must_find(client, "accept_overflow_reset", "server")
     lab.wait(0.2)
 
 
@@ -116,7 +124,7 @@ def syn_cookies(lab: Lab) -> None:
     """Accept queue full with SYN cookies always on: the server keeps no request, so it repeats nothing; a stuck
     client's data is retransmitted unanswered and never refused.
     """
-    _, clients, stuck = _race(lab, backlog=4, racing=5, hold=True)
+    _, clients, stuck = race(lab, backlog=4, racing=5, hold=True)
     born = now()
     for client in stuck:
         client.send(REQUEST)
@@ -168,14 +176,11 @@ def half_open_scan(lab: Lab) -> None:
     """
     lab.socket("server").bind().listen()
     source, target = lab.network.addresses["client"][0], lab.network.addresses["server"][0]
-    with lab.network.namespaces["client"].entered():
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
-    with raw:
-        for number, port in enumerate((PORT, 22, 80, 443)):
-            raw.sendto(_syn(source, target, 41000 + number, port), (target, 0))
-            time.sleep(0.05)
+    for number, port in enumerate((PORT, 22, 80, 443)):
+        lab.raw("client", syn(source, target, 41000 + number, port), target)
+        time.sleep(0.05)
     lab.wait(0.3)
-    lab.must_find(f"{source}:41000>{target}:{PORT}", "handshake_abort", "client")
+    lab.must_find(f"{source}:41000>{target}:{PORT}", "handshake_aborted", "client")
     for number, port in ((1, 22), (2, 80), (3, 443)):
         lab.must_find(f"{source}:{41000 + number}>{target}:{port}", "refused", "server")
 
@@ -188,19 +193,17 @@ def syn_flood(lab: Lab) -> None:
     lab.socket("server").bind().listen()
     lab.drop(f"tcp sport {PORT}")
     source, target = lab.network.addresses["client"][0], lab.network.addresses["server"][0]
-    with lab.network.namespaces["client"].entered():
-        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
-    with raw:
-        for number in range(200):
-            raw.sendto(_syn(source, target, 42000 + number, PORT), (target, 0))
-            time.sleep(0.005)
+    for number in range(200):
+        lab.raw("client", syn(source, target, 42000 + number, PORT), target)
+        time.sleep(0.005)
     lab.wait(3.5)
     lab.must_find(None, "syn_flood", "server", vantages=("server",))
+    lab.must_find(None, "syn_flood", "server", level="may", vantages=("client", "middle"))
 
 
-def _syn(source: str, target: str, sport: int, dport: int) -> bytes:
+def syn(source: str, target: str, sport: int, dport: int, *, seq: int | None = None) -> bytes:
     """A bare SYN with its checksum (RFC 9293 3.1); the raw socket adds the IP header."""
-    head = struct.pack(">HHIIBBHHH", sport, dport, 1000 * sport, 0, 5 << 4, 2, 1024, 0, 0)
+    head = struct.pack(">HHIIBBHHH", sport, dport, 1000 * sport if seq is None else seq, 0, 5 << 4, 2, 1024, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack(">HH", socket.IPPROTO_TCP, len(head))
     total = sum(struct.unpack(f">{len(pseudo + head) // 2}H", pseudo + head))
     total = (total & 0xFFFF) + (total >> 16)

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -163,7 +164,7 @@ class Lab:
                 for flow, ends in found.items()
             },
             "calls": self.calls.rows,
-            "resets": truth.resets(flows, self._resets),
+            "resets": truth.resets(flows, self._resets, self.frames, self.delay_s),
             "must_find": self._must_find,
             "must_not_find": self._must_not_find,
             "cannot_be_known": [*self._cannot_be_known, *truth.silent(found, flows, self.frames, end_ns)],
@@ -196,6 +197,19 @@ class Lab:
         """Close this socket with the others at the end."""
         self._sockets.append(sock)
         return sock
+
+    def forget(self, *sockets: Sock) -> None:
+        """These are closed already: do not hold their descriptors' numbers."""
+        self._sockets = [sock for sock in self._sockets if sock not in sockets]
+
+    def raw(self, role: str, packet: bytes, target: str, *, whole: bool = False) -> None:
+        """Send a forged IPv4 segment from a host; ``whole``: it brings its own IP header."""
+        protocol = socket.IPPROTO_RAW if whole else socket.IPPROTO_TCP
+        with self.network.namespaces[role].entered():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+        with sender:
+            sender.sendto(packet, (target, 0))
+        self.note(f"{len(packet)} raw octets to {target}", role=role)
 
     def drop(self, rule: str) -> float:
         """The router drops what matches (nft syntax); returns when."""

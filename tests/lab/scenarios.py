@@ -24,7 +24,7 @@ Sysctl = Mapping[str, Mapping[str, int | str]]
 
 @dataclass(slots=True, frozen=True)
 class Scenario:
-    """A registered scenario; ``quick`` ones take less than about two seconds."""
+    """A registered scenario; ``quick`` ones take less than about two seconds, ``slow`` ones a minute."""
 
     name: str
     about: str
@@ -33,19 +33,27 @@ class Scenario:
     sysctl: Sysctl = field(default_factory=dict)
     quick: bool = False
     reorder_every: int = 0
+    slow: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    *, delay_s: float = 0.0, sysctl: Sysctl | None = None, quick: bool = False, reorder_every: int = 0
+    *,
+    delay_s: float = 0.0,
+    sysctl: Sysctl | None = None,
+    quick: bool = False,
+    reorder_every: int = 0,
+    slow: bool = False,
 ) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
     """Register a scenario under its function's name; its docstring is what it is about."""
 
     def register(play: Callable[[Lab], None]) -> Callable[[Lab], None]:
         about = " ".join((play.__doc__ or "").split())
-        SCENARIOS[play.__name__] = Scenario(play.__name__, about, play, delay_s, sysctl or {}, quick, reorder_every)
+        SCENARIOS[play.__name__] = Scenario(
+            play.__name__, about, play, delay_s, sysctl or {}, quick, reorder_every, slow
+        )
         return play
 
     return register
@@ -141,7 +149,7 @@ def half_close(lab: Lab) -> None:
         server.send(f"line {number} of a long answer\n")
         client.recv()
     finish(lab, server, client)
-    lab.must_find(client, "half_close", "client")
+    lab.must_find(client, "half_closed", "client")
     lab.must_find(client, "graceful_close", "client")
     lab.must_not_find(client, "close_wait_leak", "the server is still sending")
 
@@ -184,8 +192,8 @@ def keepalive_answered(lab: Lab) -> None:
     lab.wait(4.3)
     finish(lab, client, server)
     lab.must_find(client, "graceful_close", "client")
-    lab.must_find(client, "keepalive", "client", level="may")
-    for label in ("half_open", "keepalive_timeout", "data_timeout"):
+    lab.must_find(client, "keepalive_answered", "client", level="may")
+    for label in ("half_open", "keepalive_timeout", "send_timeout"):
         lab.must_not_find(client, label, "every probe is answered")
 
 
@@ -206,7 +214,7 @@ def loss_recovered(lab: Lab) -> None:
     lab.wait(0.2)
     lab.must_find(client, "graceful_close", "client")
     lab.must_find(client, "retransmission", "client", vantages=("client", "middle"))
-    for label in ("half_open", "data_timeout"):
+    for label in ("half_open", "send_timeout"):
         lab.must_not_find(client, label, "the loss is recovered")
 
 
@@ -222,8 +230,8 @@ def reordering(lab: Lab) -> None:
     client.close()
     lab.wait(0.2)
     lab.must_find(client, "graceful_close", "client")
-    lab.must_find(client, "reordering", "client", level="may", vantages=("middle", "server"))
-    for label in ("half_open", "data_timeout"):
+    lab.must_find(client, "out_of_order", "client", level="may", vantages=("middle", "server"))
+    for label in ("half_open", "send_timeout"):
         lab.must_not_find(client, label, "nothing is lost")
 
 
@@ -276,7 +284,7 @@ def deferred_accept(lab: Lab) -> None:
         client.recv()
         finish(lab, client, server)
         lab.must_find(client, "graceful_close", "client")
-        lab.must_find(client, "defer_accept", "server", level="may")
+        lab.must_find(client, "deferred_accept", "server", level="may")
         lab.must_not_find(client, "half_established", "the server waits for data on purpose")
 
 

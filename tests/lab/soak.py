@@ -19,7 +19,7 @@ from .sockets import Sock
 
 PARALLEL = 24
 FIRST_PORT = 20_000
-BEHAVIOURS = ("client_first", "server_first", "half_close", "linger_client", "linger_server", "both_at_once")
+BEHAVIOURS = ("client_first", "server_first", "half_closed", "linger_client", "linger_server", "both_at_once")
 _WEIGHTS = (30, 25, 10, 10, 10, 15)
 
 
@@ -70,11 +70,11 @@ def soak(
         if sock.local is None or sock.remote is None:
             continue
         if plan.behaviour in ("client_first", "server_first", "half_close"):
-            lab.must_not_find(sock, "rst_close", "an orderly close")
+            lab.must_not_find(sock, "reset_on_close", "an orderly close")
         elif plan.behaviour == "linger_client":
-            lab.must_find(sock, "rst_close", "client", "linger0", level="may", vantages=("client", "middle"))
+            lab.must_find(sock, "reset_on_close", "client", "linger0", level="may", vantages=("client", "middle"))
         elif plan.behaviour == "linger_server":
-            lab.must_find(sock, "rst_close", "server", "linger0", level="may", vantages=("server",))
+            lab.must_find(sock, "reset_on_close", "server", "linger0", level="may", vantages=("server",))
     return lab
 
 

@@ -81,7 +81,7 @@ def test_what_the_router_drops_was_seen_in_the_middle_only(tmp_path: Path) -> No
 @live
 def test_half_established_is_what_the_kernel_says(tmp_path: Path) -> None:
     lab = run("abort_on_overflow", tmp_path)
-    victims = [row["flow"] for row in lab.truth["must_find"] if row["label"] == "accept_queue_reset"]
+    victims = [row["flow"] for row in lab.truth["must_find"] if row["label"] == "accept_overflow_reset"]
     assert len(victims) == 3
     for flow in victims:
         assert states(lab, "client", flow) == ["CLOSED", "SYN_SENT", "ESTABLISHED", "CLOSED"]

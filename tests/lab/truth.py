@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .frames import Frame
+from .frames import RST, Frame
 from .sockets import name
 from .trace import Change, Reset
 
@@ -23,6 +23,8 @@ from .trace import Change, Reset
 _POLLED = ("SYN_RECV", "FIN_WAIT2", "TIME_WAIT")
 # A transition is silent when nothing passes the endpoint's own tap this near to it (timers run up to a jiffy late).
 _SILENT_NS = 20_000_000
+# A RST passes the taps within this and the path's delay (a busy machine included).
+_SEEN_NS = 10_000_000
 
 Flow = tuple[tuple[str, int], tuple[str, int]]
 
@@ -181,16 +183,53 @@ def _fins(changes: list[Change], end_ns: int) -> list[tuple[int, int]]:
     ]
 
 
-def resets(flows: list[Flow], found: list[Reset]) -> list[dict[str, Any]]:
-    """Who sent or accepted each RST of the captured flows, and why, as the kernel said."""
+def resets(
+    flows: list[Flow], found: list[Reset], captures: dict[str, list[Frame]], delay_s: float
+) -> list[dict[str, Any]]:
+    """Who sent or accepted each RST of the captured flows, why (as the kernel said), and at which taps it was seen.
+
+    A RST on the wire that no kernel sent has reason ``forged``. A RST that a listener sends (no such connection, or
+    abort on overflow) is traced without the peer's address; the frame at the sender's own tap tells whose it was.
+    """
     ends = {pair: (flow, role) for flow in flows for pair, role in ((flow, "client"), (flow[::-1], "server"))}
-    rows = []
+    late_ns = round(delay_s * 1e9) + _SEEN_NS
+    wire = [(v, f) for v, fs in captures.items() for f in fs if f.flags > 0 and f.flags & RST]
+    claimed: set[int] = set()
+
+    def seen(pair: Flow, time_ns: int) -> list[str]:
+        """The taps that a RST passed; each frame tells of one RST."""
+        taps: list[str] = []
+        for number, (vantage, frame) in enumerate(wire):
+            near = -_SEEN_NS < frame.time_ns - time_ns < late_ns
+            if near and vantage not in taps and number not in claimed and (frame.source, frame.target) == pair:
+                claimed.add(number)
+                taps.append(vantage)
+        return taps
+
+    rows, listeners = [], sum(one.kind == "sent" and one.state == "LISTEN" for one in found)
     for one in found:
-        if (one.local, one.remote) in ends:
-            flow, role = ends[one.local, one.remote]
-            row = {"flow": flow_name(flow), "endpoint": role, "t": one.time_ns / 1e9, "kind": one.kind}
-            rows.append(row | {"reason": one.reason, "state": one.state})
-    return rows
+        if (one.local, one.remote) not in ends:
+            continue
+        flow, role = ends[one.local, one.remote]
+        row = {"flow": flow_name(flow), "endpoint": role, "t": one.time_ns / 1e9, "kind": one.kind}
+        row |= {"reason": one.reason, "state": one.state}
+        rows.append(row | ({"vantages": seen((one.local, one.remote), one.time_ns)} if one.kind == "sent" else {}))
+    rest = [
+        (vantage != ends[frame.source, frame.target][1], number, vantage, frame)
+        for number, (vantage, frame) in enumerate(wire)
+        if (frame.source, frame.target) in ends
+    ]
+    for _, number, vantage, frame in sorted(rest, key=lambda one: one[:2]):  # the sender's own tap first
+        if number in claimed:
+            continue
+        pair = (frame.source, frame.target)
+        flow, role = ends[pair]
+        by_listener = vantage == role and listeners > 0
+        listeners -= by_listener
+        row = {"flow": flow_name(flow), "endpoint": role, "t": frame.time_ns / 1e9, "kind": "sent"}
+        row |= {"reason": "LISTENER" if by_listener else "forged", "state": "LISTEN" if by_listener else "none"}
+        rows.append(row | {"vantages": seen(pair, frame.time_ns)})
+    return sorted(rows, key=lambda row: row["t"])
 
 
 def silent(
