@@ -1,7 +1,8 @@
 """The command line: arguments, one call, outputs, exit status.
 
 Exit status: 0 done; 1 done, but the capture was damaged, partly undecodable or reading was interrupted; 2 bad usage
-or unreadable input; 130 interrupted before there was anything to tell.
+or unreadable input; 3 done, and a finding is as bad as `--fail-on` says (stronger than 1); 130 interrupted before there
+was anything to tell.
 
 Never here: work.  What a command needs is imported when it runs, so that help and small captures are quick.
 """
@@ -21,24 +22,31 @@ from observer.errors import ObserverError
 
 if TYPE_CHECKING:
     from observer.observe import Observation
+    from observer.outputs.selection import Selection
+    from observer.outputs.summary import Summary
     from observer.outputs.text import Line
     from observer.schema import Columns
 
 DONE = 0
 DAMAGED = 1
 BAD_USAGE = 2
+FOUND = 3
 INTERRUPTED = 130
-WRITTEN = ("flows", "transitions", "events", "skipped")
+WRITTEN = ("findings", "flows", "transitions", "events", "skipped")
 """Tables that `-o` writes unless told otherwise."""
+ON_DEMAND = ("packets",)
+"""Tables that `-o` writes if they are named."""
+WHOLE = ("skipped", "population")
+"""Tables that are not about single connections, and so are written whole."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="observer", message="%(prog)s %(version)s")
 def commands() -> None:
-    """See what state both ends of every TCP connection were in, from a packet capture.
+    """See what state both ends of every TCP connection were in, and what is wrong, from a packet capture.
 
     \b
-    observer read capture.pcap           what happened
+    observer read capture.pcap           what is wrong, what happened
     observer explain capture.pcap 5      one connection's story (tcp.stream eq 5)
     """
 
@@ -53,6 +61,18 @@ class Formats(click.ParamType[str]):
         from observer.registry import Writer, collect
 
         return ",".join(collect(Writer))
+
+
+class Code(click.ParamType[str]):
+    """The code of a finding; which there are is asked only when one is given."""
+
+    name = "code"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the code as it is registered, or complain with a list of all."""
+        from observer.registry import Finding, choose
+
+        return choose(Finding, [value.strip().lower().replace("-", "_")])[0].name
 
 
 def stack_options(function: Any) -> Any:
@@ -87,13 +107,29 @@ def stack_options(function: Any) -> Any:
 )
 @click.option("--until", metavar="TIME", help="Only connections that live at or before TIME.")
 @click.option(
+    "--finding",
+    "codes",
+    multiple=True,
+    type=Code(),
+    metavar="CODE",
+    help="Only this finding, and connections that have it (codes: observer findings).",
+)
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the tables into this folder."
 )
 @click.option("--format", "formats", type=Formats(), help="One or several of these formats.  [default: csv]")
 @click.option(
-    "--table", "tables", metavar="LIST", help=f"Tables to write.  [default: {','.join(WRITTEN)}]; also packets."
+    "--table",
+    "tables",
+    metavar="LIST",
+    help=f"Tables to write.  [default: {','.join(WRITTEN)}]; also {', '.join(ON_DEMAND)}.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary, with all findings, as JSON.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["problem", "warning"]),
+    help=f"Exit with status {FOUND} if there is a finding this bad, for use in CI jobs.",
+)
 @stack_options
 def read(
     files: tuple[str, ...],
@@ -103,41 +139,38 @@ def read(
     state: tuple[str, ...],
     since: str | None,
     until: str | None,
+    codes: tuple[str, ...],
     output: Path | None,
     formats: str | None,
     tables: str | None,
     as_json: bool,
+    fail_on: str | None,
     stack: str,
     time_wait: float | None,
 ) -> int:
-    """Read captures and tell what happened to their TCP connections.
+    """Read captures and tell what is wrong with their TCP connections, and what happened to them.
 
     FILE is a pcap or pcapng file, plain or compressed (gzip, zstd); "-" is standard input. Several files are one
     capture in time order.
     """
+    from observer.outputs.selection import Selection
     from observer.outputs.summary import summarise
 
-    selection = None
-    if host or port or state or since or until:
-        from observer.outputs.selection import Selection
-
-        selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
-        selection.check()
+    selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
+    selection.check()
     writers, names = _wanted(output, formats, tables)
     observation = _observe(files, stack, time_wait)
-    flows = observation.columns("flows")
-    begin = observation.capture.first_time_ns
-    chosen = selection.mask(flows, begin) if selection else None
-    words = selection.words(begin) if selection else ""
-    skipped = observation.columns("skipped")
+    chosen, findings = _choose(observation, selection, codes)
+    words = [selection.words(observation.capture.first_time_ns), f"finding {' or '.join(codes)}" if codes else ""]
     summary = summarise(
-        observation.capture, observation.segments, skipped, flows,
-        quoted=observation.quoted_frames, chosen=chosen, selection=words,
+        observation.capture, observation.segments, observation.columns("skipped"), observation.columns("flows"),
+        quoted=observation.quoted_frames, findings=findings, chosen=chosen,
+        selection=", ".join(word for word in words if word),
     )  # fmt: skip
     if output is not None:
         from observer.outputs.files import write_tables
 
-        paths = write_tables(_tables(observation, names, chosen), output, writers)
+        paths = write_tables(_tables(observation, names, chosen, findings), output, writers)
         print(f"observer: wrote {', '.join(path.name for path in paths)} into {output}", file=sys.stderr)
     if as_json:
         import json
@@ -148,7 +181,7 @@ def read(
         from observer.outputs.text import terminal_width
 
         _show(render_summary(summary, width=terminal_width(sys.stdout), command=files))
-    return DAMAGED if summary.damaged else DONE
+    return _status(summary, fail_on)
 
 
 @commands.command()
@@ -220,6 +253,30 @@ def _observe(files: Iterable[str], stack: Any, time_wait: float | None, keep: It
         return read_captures(list(files), options=options, progress=progress, notice=_notice, keep=set(keep))
 
 
+def _choose(observation: Observation, selection: Selection, codes: tuple[str, ...]) -> tuple[Any, Columns]:
+    """Return which connections to tell about (mask; None: all), and the findings about them."""
+    from observer.outputs.finding_rows import chosen_findings, concerned
+
+    flows = observation.columns("flows")
+    chosen = selection.mask(flows, observation.capture.first_time_ns) if selection else None
+    findings = observation.columns("findings")
+    if codes or chosen is not None:
+        findings = chosen_findings(findings, codes, chosen)
+    if codes:
+        found = concerned(findings, flows.rows)
+        chosen = found if chosen is None else chosen & found
+    return chosen, findings
+
+
+def _status(summary: Summary, fail_on: str | None) -> int:
+    from observer.outputs.finding_rows import worst_severity
+    from observer.schema import SEVERITIES
+
+    if fail_on and summary.findings is not None and worst_severity(summary.findings) >= SEVERITIES.index(fail_on):
+        return FOUND
+    return DAMAGED if summary.damaged else DONE
+
+
 def _notice(message: str) -> None:
     print(f"observer: {message}", file=sys.stderr)
 
@@ -235,14 +292,14 @@ def _wanted(output: Path | None, formats: str | None, tables: str | None) -> tup
 
     names = [name for name in (tables or ",".join(WRITTEN)).replace(" ", "").split(",") if name]
     for name in names:
-        if table(name).name not in (*WRITTEN, "packets"):
+        if table(name).name not in (*WRITTEN, *ON_DEMAND):
             raise click.UsageError(
-                f"table {name} is not made from a capture by this command; there are {', '.join(WRITTEN)}, packets"
+                f"table {name} is not made from a capture by this command; there are {', '.join(WRITTEN + ON_DEMAND)}"
             )
     return choose(Writer, (formats or "csv").replace(" ", "").split(",")), list(dict.fromkeys(names))
 
 
-def _tables(observation: Observation, names: list[str], chosen: Any) -> dict[str, Columns]:
+def _tables(observation: Observation, names: list[str], chosen: Any, findings: Columns) -> dict[str, Columns]:
     """Return raw columns of the tables, of the chosen connections only."""
     import numpy
 
@@ -255,8 +312,8 @@ def _tables(observation: Observation, names: list[str], chosen: Any) -> dict[str
             streams = numpy.arange(rows) if chosen is None else numpy.flatnonzero(chosen)
             tables[name] = packet_columns(observation, streams.tolist())
             continue
-        columns = observation.columns(name)
-        if chosen is not None and name != "skipped":
+        columns = findings if name == "findings" else observation.columns(name)
+        if chosen is not None and name not in (*WHOLE, "findings"):
             columns = columns.take(chosen if name == "flows" else chosen[numpy.asarray(columns["stream"])])
         tables[name] = columns
     return tables

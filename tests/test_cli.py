@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from observer.cli import BAD_USAGE, DAMAGED, DONE, main
+from observer.cli import BAD_USAGE, DAMAGED, DONE, FOUND, main
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 CAPTURE = CAPTURES / "orderly-close-client.pcap"
@@ -40,6 +40,48 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("read", QUEUE, "--json") == DONE
     told = json.loads(capsys.readouterr().out)
     assert told["connections"] == 9 and told["segments"] == 83 and not told["damaged"]
+
+
+def test_findings_stand_before_the_connections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("read", QUEUE) == DONE
+    out = capsys.readouterr().out
+    assert 0 < out.index("\nFindings") < out.index("\nConnections")
+    assert "10.0.2.2:5001" in out and "Wireshark: tcp.stream in {5..8}" in out and "Remedy: " in out
+    assert all(line.isprintable() and len(line) <= 80 for line in out.splitlines())
+
+
+def test_findings_in_json_single_and_grouped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("read", QUEUE, "--json") == DONE
+    told = json.loads(capsys.readouterr().out)
+    singles = {(row["code"], row["stream"]) for row in told["findings"]}
+    assert {("half_established", stream) for stream in (5, 6, 7, 8)} <= singles
+    members = sum(one["findings"] + sum(one["absorbed"].values()) for one in told["finding_groups"])
+    assert members == len(told["findings"])
+
+
+def test_one_finding_and_its_connections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pandas
+
+    assert run("read", QUEUE, "--finding", "half-established", "--json", "-o", tmp_path) == DONE
+    told = json.loads(capsys.readouterr().out)
+    assert {row["code"] for row in told["findings"]} == {"half_established"}
+    assert told["connections"] == 4 and told["selection"] == "finding half_established"
+    findings, flows = (pandas.read_csv(tmp_path / f"{name}.csv") for name in ("findings", "flows"))
+    assert sorted(findings.stream) == sorted(flows.stream) == [5, 6, 7, 8]
+    assert run("read", QUEUE, "--finding", "half_established", "--state", "ESTABLISHED", "--json") == DONE
+    assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+def test_findings_fail_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("read", QUEUE, "--fail-on", "problem") == FOUND
+    assert run("read", QUEUE, "--fail-on", "problem", "--port", 80) == DONE
+    assert run("read", CAPTURE, "--fail-on", "warning") == DONE
+    assert run("read", CAPTURES / "reset-on-close.pcap", "--fail-on", "problem") == DONE
+    assert run("read", CAPTURES / "reset-on-close.pcap", "--fail-on", "warning") == FOUND
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(QUEUE.read_bytes()[:-10])
+    assert run("read", cut, "--fail-on", "problem") == FOUND
+    assert "Damage" in capsys.readouterr().out
 
 
 def test_filters_narrow_summary_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +144,8 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
         (["read", str(CAPTURE), "--format", "csv"], "--format needs -o DIR"),
         (["read", str(CAPTURE), "-o", "x", "--format", "xml"], "format 'xml' is unknown"),
         (["read", str(CAPTURE), "-o", "x", "--table", "x"], "there is no table 'x'"),
-        (["read", str(CAPTURE), "-o", "x", "--table", "findings"], "is not made from a capture by this command"),
+        (["read", str(CAPTURE), "--finding", "x"], "finding 'x' is unknown; there are "),
+        (["read", str(CAPTURE), "--fail-on", "info"], "'info' is not one of"),
         (["read", str(CAPTURE), "--time-wait", "-1"], "time_wait_s is -1.0"),
         (["explain", str(CAPTURE), "7"], "there is no stream 7"),
         (["explain", str(CAPTURE), "--", "-1"], "there is no stream -1"),

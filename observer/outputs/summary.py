@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 
 import numpy
 
+from observer.outputs.finding_rows import rows_as_json
+from observer.outputs.grouping import Group, group
 from observer.schema import CERTAINTIES, ENDINGS, NULL_TIME, STATES, TAPS, Coded, Columns
 
 if typing.TYPE_CHECKING:
@@ -173,6 +175,8 @@ class Summary:
     handshakes: int = 0
     handshake_median_ns: int | None = None
     slowest_handshakes: list[Handshake] = field(default_factory=list)
+    finding_groups: list[Group] = field(default_factory=list)
+    findings: Columns | None = None
 
     @property
     def undecodable(self) -> int:
@@ -187,11 +191,14 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints: the fields of this class, times in ns since 1970 UTC, `None` for unknown.
 
-        `damaged` and `undecodable_frames` are added; keys stay the same from version to version.
+        `finding_groups` are findings as the summary tells them, `findings` each for itself.  `damaged` and
+        `undecodable_frames` are added; keys stay the same from version to version.
         """
         rows = ("files", "skipped", "outcomes", "listeners", "slowest_handshakes")
         told = {one.name: getattr(self, one.name) for one in fields(self)}
         told.update({name: [row._asdict() for row in told[name]] for name in rows})
+        told["finding_groups"] = [one.as_json() for one in self.finding_groups]
+        told["findings"] = [] if self.findings is None else rows_as_json(self.findings)
         return {**told, "undecodable_frames": self.undecodable, "damaged": self.damaged}
 
 
@@ -202,6 +209,7 @@ def summarise(
     flows: Columns,
     *,
     quoted: int = 0,
+    findings: Columns | None = None,
     chosen: Any = None,
     selection: str = "",
 ) -> Summary:
@@ -217,6 +225,8 @@ def summarise(
         Raw columns.
     quoted
         Frames that hold no segment but an ICMP error that quotes one.
+    findings
+        Raw columns of the findings to tell about, the worst first.
     chosen
         Mask or ascending positions of the flows to tell about; None: all.
     selection
@@ -237,6 +247,8 @@ def summarise(
         quoted=int(quoted),
         selection=selection,
         connections_in_capture=flows.rows,
+        finding_groups=group(findings) if findings is not None else [],
+        findings=findings,
     )
     if chosen is not None:
         flows = flows.take(chosen)

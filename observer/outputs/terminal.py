@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from observer.outputs.findings_text import render_findings
 from observer.outputs.summary import Handshake, Listener, Outcome, Summary
 from observer.outputs.text import (
     PLAIN_WIDTH,
@@ -52,7 +53,7 @@ def render_summary(summary: Summary, *, width: int = PLAIN_WIDTH, command: Seque
     yield from _skipped(summary, width)
     if summary.connections:
         yield from _caveats(summary, width)
-        # findings stand here
+        yield from _findings(summary, width)
         yield from _outcomes(summary, width)
         yield from _listeners(summary, width)
         yield from _handshakes(summary, width)
@@ -178,6 +179,17 @@ def _caveats(summary: Summary, width: int) -> Iterator[Line]:
             yield plain(line)
 
 
+def _findings(summary: Summary, width: int) -> Iterator[Line]:
+    if summary.findings is not None:
+        yield BLANK
+        yield from render_findings(
+            summary.finding_groups,
+            connections=summary.connections,
+            begin_ns=summary.first_time_ns or 0,
+            width=width,
+        )
+
+
 def _share(part: int, whole: int) -> str:
     if part < whole:
         return f"{part:,} of {count(whole, 'connection')}"
@@ -278,7 +290,8 @@ def _repeats(shake: Handshake) -> list[str]:
 def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:
     if len(command) == 1 and command[0] != "-" and command[0].isprintable():
         yield BLANK
+        found = [one.example for one in summary.finding_groups if one.example is not None]
         bad = [outcome.example for outcome in summary.outcomes if outcome.ended in ("timeout", "reset")]
         slow = [handshake.stream for handshake in summary.slowest_handshakes]
-        stream = [*bad, *slow, summary.outcomes[0].example][0]
+        stream = [*found, *bad, *slow, summary.outcomes[0].example][0]
         yield plain(f"Next: observer explain {shlex.quote(command[0])} {stream}", "dim")

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy
 
+from observer.findings.table import columns_of
+from observer.findings.verdict import Verdict
 from observer.schema import TABLES, Addresses, Coded, Columns
 
 START_NS = 1_795_227_123_123_456_789  # 2026-11-21 02:12:03.123456789 UTC
@@ -48,3 +50,18 @@ def flows(rows: int = 10, seed: int = 1, **given: Any) -> Columns:
     source["last_time"] = source["first_time"] + numpy.arange(rows) * 1_234_567
     source.update({name: numpy.array(value) if isinstance(value, list) else value for name, value in given.items()})
     return Columns("flows", rows, source, addresses())
+
+
+def verdict(code: str = "half_established", stream: int | None = 5, **given: Any) -> Verdict:
+    """A verdict on a connection from 10.0.1.2:40000 + stream to 10.0.1.9:5001; `given` is as it is given."""
+    facts: dict[str, Any] = {
+        "grade": "confirmed", "severity": "problem", "endpoint": "server", "begin": START_NS + 1_020_000_000,
+        "end": START_NS + 8_440_000_000, "frames": [31, 35, 39], "summary": "connect() succeeded, accept() cannot.",
+        "remedy": "Accept faster.", "client": None if stream is None else (2, 40_000 + stream), "server": (9, 5001),
+    }  # fmt: skip
+    return Verdict(code=code, stream=stream, **{**facts, **given})
+
+
+def findings(*verdicts: Verdict) -> Columns:
+    """A table of findings, the worst first."""
+    return columns_of(verdicts, addresses())

@@ -112,7 +112,7 @@ def test_json_has_its_documented_keys() -> None:
         "selection", "connections_in_capture", "connections", "client_octets", "server_octets", "retransmitted",
         "packets", "opening_not_seen", "one_direction", "tap", "tap_share", "outcomes", "ended", "client_states",
         "server_states", "listeners", "listener_count", "handshakes", "handshake_median_ns", "slowest_handshakes",
-        "undecodable_frames", "damaged",
+        "finding_groups", "findings", "undecodable_frames", "damaged",
     ]  # fmt: skip
     assert told["skipped"] == [{"reason": "udp", "explanation": "udp", "frames": 5, "octets": 300, "damage": False}]
     assert told["outcomes"][0]["connections"] >= 1
