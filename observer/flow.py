@@ -16,6 +16,7 @@ import numpy
 from observer import schema
 from observer import segments as seg
 from observer.errors import ObserverError
+from observer.findings import call_columns
 from observer.schema import Columns
 from observer.tables import event_columns, transition_columns
 from observer.tcp.layout import M_MARKS, M_STREAM, MARK_STRIDE
@@ -219,12 +220,19 @@ class Flow:
         """Everything else that is notable."""
         return schema.from_columns("events", self.columns("events"))
 
+    @cached_property
+    def calls(self) -> pandas.DataFrame:
+        """What both applications' socket calls did, as far as the wire tells."""
+        return schema.from_columns("calls", self.columns("calls"))
+
     def columns(self, table: str) -> Columns:
-        """Raw columns of "flows", "packets", "transitions" or "events" for this connection alone."""
+        """Raw columns of "flows", "packets", "transitions", "events" or "calls" for this connection alone."""
         if table == "packets":
             return packet_columns(self.observation, [self.stream])
         if table == "flows":
             return self.observation.columns("flows").part(self.stream, self.stream + 1)
+        if table == "calls":
+            return call_columns(self.observation, [self.stream])
         maker = transition_columns if table == "transitions" else event_columns
         return maker(self.observation, [self.stream])
 

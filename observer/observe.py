@@ -18,7 +18,7 @@ import numpy
 from observer import kernels, schema
 from observer.capture import Damage, FileInfo, open_capture
 from observer.errors import ObserverError, OptionError
-from observer.findings import find
+from observer.findings import call_columns, find
 from observer.options import Options
 from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
@@ -252,8 +252,16 @@ class Observation:
         """What is wrong, or worth knowing: one row per finding, the worst first."""
         return schema.from_columns("findings", self.columns("findings"))
 
+    @cached_property
+    def calls(self) -> pandas.DataFrame:
+        """The socket view: what the applications' calls did, as far as the wire tells."""
+        return schema.from_columns("calls", self.columns("calls"))
+
     def columns(self, table: str) -> schema.Columns:
-        """The raw columns of a table ("flows", "transitions", "events", "skipped", "findings"), made when asked for."""
+        """The raw columns of a table, made when asked for.
+
+        One of "flows", "transitions", "events", "skipped", "findings", "calls".
+        """
         if table not in self._columns:
             makers: dict[str, Callable[[], schema.Columns]] = {
                 "flows": lambda: FlowTable(self).columns(),
@@ -261,6 +269,7 @@ class Observation:
                 "events": lambda: event_columns(self),
                 "skipped": lambda: skipped_columns(self),
                 "findings": lambda: find(self),
+                "calls": lambda: call_columns(self),
             }
             if table not in makers:
                 raise OptionError(f"there is no table {table!r} here; there are {', '.join(makers)}")

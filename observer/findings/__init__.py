@@ -1,6 +1,6 @@
 """What is wrong: one module per family, each finding defined where it is computed.
 
-`find` makes the table of findings from an observation.  A new finding is one `registry.Finding` in a module here: the
+`find` makes the table of findings from an observation, `call_columns` the table of calls.  A new finding is one `registry.Finding` in a module here: the
 command line's choices, the documentation and the contract tests follow.
 
 Never here: reading captures, inferring states, printing.
@@ -8,6 +8,7 @@ Never here: reading captures, inferring states, printing.
 
 from __future__ import annotations
 
+from observer.findings.calls import call_columns
 from observer.findings.table import find
 
-__all__ = ["find"]
+__all__ = ["call_columns", "find"]
