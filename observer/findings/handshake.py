@@ -65,6 +65,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
         summary=f"connect() succeeded, but {told}; {after}.",
         unknown=case.around.caveat(
             "" if case.tap == "server" else TAP_NOT_AT_SERVER,
+            "after one repeat alone, a full accept queue looks the same" if cause == "final_ack_lost" else "",
             "" if end is not None else "the capture ends before this was over",
         ),
     )
@@ -101,15 +102,17 @@ def _cause_of(case: Case, again: list[Note], stateless: list[Note], begin: int) 
     grade = "confirmed" if len(again) >= 2 and answered else "probable"
     if len(again) >= 2 or (again and case.tap == "server"):
         return "accept_queue_full", grade
-    if again and _siblings_stuck(case, begin) and not _siblings_served(case, begin, again[-1].time):
+    if again and _siblings_stuck(case, again[0].time) and not _siblings_served(case, begin, again[-1].time):
         return "accept_queue_full", grade
     return "final_ack_lost", grade
 
 
-def _siblings_stuck(case: Case, begin: int) -> bool:
-    """Whether another connection of the listener was half-established within the first repeat's second or so."""
-    window = 3 * SECOND  # the first two repeats, at 1 and 3 s
-    return bool(case.around.noted_near("synack_after_ack", case, begin - window, begin + window))
+def _siblings_stuck(case: Case, repeat: int) -> bool:
+    """Whether other connections of the listener were half-established at the same moment.
+
+    A full queue hits all that race for its last place; lost ACKs come one by one.
+    """
+    return len(case.around.noted_near("synack_after_ack", case, repeat - SECOND // 2, repeat + SECOND // 2)) >= 2
 
 
 def _siblings_served(case: Case, begin: int, end: int) -> bool:

@@ -241,6 +241,7 @@ def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> Non
     # of the server's segments, its SYN-ACKs and one RST aside
     reset = (read["rst_sender"] == 1).astype(numpy.int64)
     bits |= numpy.where(read["server_packets"] - read["synack_count"] - reset > 0, near.SERVER_SPOKE, 0)
+    bits |= numpy.where(read["server_octets"] > 0, near.SERVER_SENT, 0)
     bits |= numpy.where(read["ended"] == 1, near.CLOSED_BY_RESET, 0)
     bits |= numpy.where(read["closed_first"] == 0, near.CLIENT_CLOSED_FIRST, 0)
     bits |= numpy.where(read["closed_first"] == 1, near.SERVER_CLOSED_FIRST, 0)

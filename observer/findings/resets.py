@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from observer.findings.around import SERVER_SENT
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
 from observer.findings.liveness import PROBES, REPEATS
@@ -96,16 +97,9 @@ def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
         if "at_last_ack" in reset.facts:
             return None, ""  # liveness.py
         return "bare_abort", f"The {sender.name} ended the connection with a RST without ACK flag."
-    gone = _burst(case, sender, reset)
-    if gone > 1:
-        if sender.name == "server" and sender.count("octets") == 0:
-            return "listener_closed", (
-                f"The server reset {gone} connections within {duration(BURST_NS)}, this one before it had sent "
-                "anything: the listener was closed with connections in its queue."
-            )
-        return "process_gone", (
-            f"The {sender.name} reset {gone} connections within {duration(BURST_NS)}: its process ended."
-        )
+    together = _burst(case, sender, reset)
+    if together is not None:
+        return together
     if _perhaps_unread(sender, reset):
         return "unread_data", (
             f"The {sender.name} closed with RST instead of FIN, with the {receiver.name}'s last octets unanswered: "
@@ -137,10 +131,25 @@ def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, their
     )
 
 
-def _burst(case: Case, sender: End, reset: Note) -> int:
-    """Connections of the listener that were reset within a moment, if there were enough of them; else 1."""
-    count = 1 + len(case.around.noted_near("reset", case, reset.time - BURST_NS, reset.time + BURST_NS))
-    return count if count >= BURST and sender.name == "server" else 1
+def _burst(case: Case, sender: End, reset: Note) -> tuple[str, str] | None:
+    """Whether a server reset many connections of a listener at once: it was closed, or its process ended.
+
+    A busy service resets several connections within a moment by chance, too; then others live on.
+    """
+    if sender.name != "server":
+        return None
+    around, begin, end = case.around, reset.time - BURST_NS, reset.time + BURST_NS
+    near = [case.stream, *around.noted_near("reset", case, begin, end)]
+    if len(near) < BURST:
+        return None
+    told = f"The server reset {len(near)} connections within {duration(BURST_NS)}"
+    if not (around.crowd.bits[near] & SERVER_SENT).any():
+        return "listener_closed", (
+            f"{told}, all before it had sent anything: the listener was closed with connections in its queue."
+        )
+    if around.served.alive(around.listener(case), end, begin) > len(near) // 4:
+        return None
+    return "process_gone", f"{told}, nearly all that it had: its process ended."
 
 
 def _perhaps_unread(sender: End, reset: Note) -> bool:
