@@ -18,7 +18,7 @@ import numpy
 from observer import kernels, schema
 from observer.capture import Damage, FileInfo, open_capture
 from observer.errors import ObserverError, OptionError
-from observer.findings import call_columns, find
+from observer.findings import call_columns, find, population_columns
 from observer.options import Options
 from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
@@ -257,10 +257,15 @@ class Observation:
         """The socket view: what the applications' calls did, as far as the wire tells."""
         return schema.from_columns("calls", self.columns("calls"))
 
+    @cached_property
+    def population(self) -> pandas.DataFrame:
+        """Number of endpoints in each state over time, for each listener and each host: one row per change."""
+        return schema.from_columns("population", self.columns("population"))
+
     def columns(self, table: str) -> schema.Columns:
         """The raw columns of a table, made when asked for.
 
-        One of "flows", "transitions", "events", "skipped", "findings", "calls".
+        One of "flows", "transitions", "events", "skipped", "findings", "calls", "population".
         """
         if table not in self._columns:
             makers: dict[str, Callable[[], schema.Columns]] = {
@@ -270,6 +275,7 @@ class Observation:
                 "skipped": lambda: skipped_columns(self),
                 "findings": lambda: find(self),
                 "calls": lambda: call_columns(self),
+                "population": lambda: population_columns(self),
             }
             if table not in makers:
                 raise OptionError(f"there is no table {table!r} here; there are {', '.join(makers)}")

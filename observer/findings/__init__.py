@@ -1,7 +1,8 @@
 """What is wrong: one module per family, each finding defined where it is computed.
 
-`find` makes the table of findings from an observation, `call_columns` the table of calls.  A new finding is one `registry.Finding` in a module here: the
-command line's choices, the documentation and the contract tests follow.
+`find` makes the table of findings from an observation, `call_columns` the table of calls, `population_columns` that of
+populations.  A new finding is one `registry.Finding` in a module here: the command line's choices, the documentation and
+the contract tests follow.
 
 Never here: reading captures, inferring states, printing.
 """
@@ -9,6 +10,7 @@ Never here: reading captures, inferring states, printing.
 from __future__ import annotations
 
 from observer.findings.calls import call_columns
+from observer.findings.population import population_columns
 from observer.findings.table import find
 
-__all__ = ["call_columns", "find"]
+__all__ = ["call_columns", "find", "population_columns"]

@@ -18,6 +18,7 @@ import numpy
 from observer.findings.around import ADDRESS_SHIFT
 from observer.findings.crowds import (
     Peak,
+    ascending,
     counted,
     groups,
     members,
@@ -116,7 +117,7 @@ def _pile_of(survey: Survey, rows: Array) -> Pile:
     size = ports[1] - ports[0] + 1
     of_busiest = peak if one else peak_of(spans.begin[busiest], spans.end[busiest])
     ongoing = bool(begins.max() + SECOND >= survey.around.end_ns)
-    return Pile(rows, peak, rate_at(numpy.sort(begins), peak.time), ongoing, size, of_busiest.most / size, ports)
+    return Pile(rows, peak, rate_at(ascending(begins), peak.time), ongoing, size, of_busiest.most / size, ports)
 
 
 def _commonest(values: Array) -> Any:
