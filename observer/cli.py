@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from observer import __version__
 from observer.errors import ObserverError
 
 if TYPE_CHECKING:
+    from observer.capture import Chunk
     from observer.observe import Observation
+    from observer.outputs.annotate import Input
     from observer.outputs.selection import Selection
     from observer.outputs.summary import Summary
     from observer.outputs.text import Line
@@ -48,6 +51,7 @@ def commands() -> None:
     \b
     observer read capture.pcap           what is wrong, what happened
     observer explain capture.pcap 5      one connection's story (tcp.stream eq 5)
+    observer annotate in.pcap out.pcapng the findings as comments for Wireshark
     """
 
 
@@ -207,6 +211,37 @@ def explain(file: str, stream: int, everything: bool, stack: str, time_wait: flo
 
 
 @commands.command()
+@click.argument("file", metavar="IN")
+@click.argument("path", type=click.Path(path_type=Path), metavar="OUT")
+@click.option("--finding", "codes", multiple=True, type=Code(), metavar="CODE", help="Only this finding.")
+@stack_options
+def annotate(file: str, path: Path, codes: tuple[str, ...], stack: str, time_wait: float | None) -> int:
+    """Write the capture IN as pcapng file OUT with a comment at every frame that is evidence of a finding.
+
+    Wireshark shows comments in the packet's details and in Statistics, Capture File Properties; the display filter
+    frame.comment shows the frames that have one.
+    """
+    from observer.outputs.annotate import Comments
+    from observer.outputs.annotate import annotate as write_annotated
+    from observer.outputs.finding_rows import chosen_findings
+    from observer.outputs.text import count
+
+    _check_copy(file, path)
+    observation = _observe([file], stack, time_wait)
+    if observation.capture.interrupted:
+        raise KeyboardInterrupt  # half a capture is not what was asked for
+    findings = chosen_findings(observation.columns("findings"), codes, None)
+    with _second_reading(file) as given:
+        done = write_annotated(given, Comments(findings), path, application=f"observer {__version__}")
+    _notice(f"wrote {path}: {count(findings.rows, 'finding')}, comments at {count(done.commented, 'frame')}")
+    if done.uncommented:
+        _notice(f"{count(done.uncommented, 'frame')} of evidence without comment: simple packet blocks take none")
+    for damage in observation.capture.damages:
+        _notice(str(damage))
+    return DAMAGED if observation.capture.damages else DONE
+
+
+@commands.command()
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "dot"]), default="text", show_default=True)
 def states(form: str) -> int:
     """Print the state machine: what moves an endpoint from state to state, and why.
@@ -275,6 +310,37 @@ def _status(summary: Summary, fail_on: str | None) -> int:
     if fail_on and summary.findings is not None and worst_severity(summary.findings) >= SEVERITIES.index(fail_on):
         return FOUND
     return DAMAGED if summary.damaged else DONE
+
+
+def _check_copy(file: str, path: Path) -> None:
+    """Refuse to read what cannot be read twice, and to write over what is read."""
+    if file == "-" or Path(file).is_fifo():
+        raise click.UsageError("the capture is read twice: save it to a file first")
+    if path.is_dir() or str(path) == "-":
+        raise click.UsageError(f"{path} is no file name for the annotated capture")
+    if path.exists() and Path(file).exists() and path.samefile(file):
+        raise click.UsageError(f"{path} is the capture itself: name another file for the annotated one")
+
+
+@contextmanager
+def _second_reading(file: str) -> Iterator[Input]:
+    """Open a capture for copying: its frames, and its octets from the beginning."""
+    from observer.capture import open_capture
+    from observer.capture.source import Source, Spec
+    from observer.observe import Speed
+    from observer.outputs.annotate import Input
+
+    speed = Speed(_notice)
+    source = Source(Spec(file, path=Path(file)))
+    with closing(source), open_capture(Path(file), engine=speed.engine) as capture:
+
+        def chunks() -> Iterator[Chunk]:
+            for chunk in capture:
+                if speed.wants_change(capture.frames, capture.octets_total):
+                    capture.use(speed.engine)
+                yield chunk
+
+        yield Input(chunks(), capture.files[0], source.head, source.readinto)
 
 
 def _notice(message: str) -> None:

@@ -29,6 +29,8 @@ class Chunk:
     """int64, flat: row r has its cells at r * RECORD_STRIDE (see observer.segments, RECORD_...)."""
     count: int
     """Rows in use, at least 1."""
+    base: int = 0
+    """Octets of the file, decompressed if need be, before `octets[0]`; 0 where frames are of several files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class FileReader(ABC):
                 info = self.info
                 info.first_frame = info.first_frame or frame
                 info.frames += count
-                return Chunk(self.workspace.octets, self._end, self.workspace.records, count)
+                return Chunk(self.workspace.octets, self._end, self.workspace.records, count, self._base)
             if status not in (HUNGRY, FULL):
                 self.settle(status)
         return None
