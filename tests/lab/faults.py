@@ -26,7 +26,7 @@ def linger0_client(lab: Lab) -> None:
     server.recv()
     server.close()
     lab.wait(0.1)
-    lab.must_find(client, "reset_on_close", "client", "linger0")
+    lab.must_find(client, "reset_on_close", "client", "linger_0")
 
 
 @scenario(quick=True)
@@ -40,7 +40,7 @@ def linger0_server(lab: Lab) -> None:
     client.recv()
     client.close()
     lab.wait(0.1)
-    lab.must_find(client, "reset_on_close", "server", "linger0")
+    lab.must_find(client, "reset_on_close", "server", "linger_0")
 
 
 @scenario(quick=True)
@@ -146,7 +146,7 @@ def reset_lost(lab: Lab) -> None:
     client.recv()
     client.close()
     lab.wait(0.1)
-    lab.must_find(client, "reset_on_close", "server", "linger0", vantages=("server",))
+    lab.must_find(client, "reset_on_close", "server", "linger_0", vantages=("server",))
     lab.must_find(client, "half_open", "client", None, vantages=("client", "middle"))
 
 
@@ -233,7 +233,7 @@ def half_open_reconnect(lab: Lab) -> None:
     server.close()
     exchange(again, accepted)
     finish(lab, again, accepted)
-    lab.must_find(again, "half_open_reconnect", "server", "client_crashed")
+    lab.must_find(again, "half_open_reconnect", "server", "peer_restarted")
     lab.must_find(again, "half_open", "server", "peer_rebooted", level="may")
     lab.must_find(again, "graceful_close", "client")
 
@@ -299,7 +299,7 @@ def zero_window_for_good(lab: Lab) -> None:
     client.close()
     lab.wait(0.2)
     lab.must_find(client, "zero_window", "server")
-    lab.must_find(client, "reset_on_close", "client", "linger0")
+    lab.must_find(client, "reset_on_close", "client", "linger_0")
     lab.must_not_find(client, "send_timeout", "the peer lives and answers every probe")
 
 

@@ -112,7 +112,7 @@ def reset_storm(lab: Lab) -> None:
         exchange(client, server)
         if number % 4:
             server.linger0()
-            lab.must_find(client, "reset_on_close", "server", "linger0")
+            lab.must_find(client, "reset_on_close", "server", "linger_0")
         else:
             lab.must_not_find(client, "reset_on_close", "an orderly close")
         server.close()
