@@ -92,8 +92,10 @@ class Options:
     """Half-finished openings of one listener at once from which on they are a flood (INFERENCE.md)."""
     pileup: int = 20
     """Connections of one service that stay in CLOSE-WAIT or FIN-WAIT-2 at once from which on they are a pile-up."""
-    pileup_held_s: float = 10.0
-    """Seconds for which they stay: applications close within a round trip, or when an answer has been sent."""
+    pileup_held_s: float = 0.2
+    """Seconds from which on such a stay counts: applications close within milliseconds of the end of file."""
+    pileup_surely_s: float = 10.0
+    """Seconds in the median from which on a pile-up is more than suspected: no answer takes that long."""
     connection_leak: int = 20
     """Connections that one client opened to one service and never closed from which on it may leak them."""
     connection_leak_s: float = 10.0
@@ -118,7 +120,7 @@ class Options:
         for name in ("time_wait_share", "time_wait_critical_share", "reset_storm_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be a share above 0 and up to 1")
-        for name in ("pileup_held_s", "connection_leak_s", "accept_queue_calm_s"):
+        for name in ("pileup_held_s", "pileup_surely_s", "connection_leak_s", "accept_queue_calm_s"):
             if getattr(self, name) < 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be 0 or more seconds")
         low, high = self.ephemeral_ports

@@ -25,8 +25,8 @@ Array = Any
 SERVER: Final = ENDPOINTS.index("server")
 MANY_TIMES: Final = 5
 """A pile of so many times the threshold is a problem, if it does not come of an idle pool of clients."""
-LONG_TIMES: Final = 6
-"""Held for so many times the threshold it is a problem on the client's side too: a pool would have been used."""
+LONG_NS: Final = 60 * SECOND
+"""Held for so long it is a problem on the client's side too: a pool would have been used."""
 
 
 class Pile(NamedTuple):
@@ -79,7 +79,7 @@ def _verdict(survey: Survey, state: str, side: int, listener: int, pile: Pile) -
     whose = f"the {holder} does not close" if state == "CLOSE_WAIT" else f"the {peer} does not close"
     ended = "none of them had left it" if pile.still == len(rows) else f"{len(rows) - pile.still:,} had left it"
     return Verdict(
-        grade="probable",
+        grade="probable" if _surely(survey, pile) else "suspected",
         severity=_severity(survey, state, side, pile),
         endpoint=holder,
         cause=f"{holder if state == 'CLOSE_WAIT' else peer}_does_not_close",
@@ -99,10 +99,17 @@ def _verdict(survey: Survey, state: str, side: int, listener: int, pile: Pile) -
 
 def _severity(survey: Survey, state: str, side: int, pile: Pile) -> str:
     """A pool's idle connections that servers closed wait at clients until they are looked at: ordinary."""
+    if not _surely(survey, pile) and pile.still < len(pile.rows) / 2:
+        return "info"
     options = survey.around.options
     many = pile.peak.most >= MANY_TIMES * options.pileup
-    at_length = pile.held_ns >= LONG_TIMES * options.pileup_held_s * SECOND
-    return "problem" if state == "CLOSE_WAIT" and many and (side == SERVER or at_length) else "warning"
+    at_length = pile.held_ns >= LONG_NS
+    bad = many and _surely(survey, pile) and (side == SERVER or at_length)
+    return "problem" if state == "CLOSE_WAIT" and bad else "warning"
+
+
+def _surely(survey: Survey, pile: Pile) -> bool:
+    return pile.held_ns >= survey.around.options.pileup_surely_s * SECOND
 
 
 CLOSE_WAIT_PILEUP: Final = Finding(
