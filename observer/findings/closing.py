@@ -33,8 +33,8 @@ def close_wait_leak(case: Case) -> Iterator[Verdict]:
     least = round(case.around.options.close_wait_s * SECOND)
     for end in case.ends:
         into = end.entered("CLOSE_WAIT")
-        if into is None or not end.packets:
-            continue
+        if into is None or into.certainty != "acknowledged":
+            continue  # nothing shows that it got the FIN
         left = _next(end, into)
         if left is not None and left.cause != "rcv_rst":
             continue  # it closed after all

@@ -30,15 +30,24 @@ def _votes(case: Case, end: End, reset: Note) -> list[str]:
     goes_on = [step for step in end.withdrawn if step.cause == "snd_rst" and step.frame == reset.frame]
     if goes_on:
         votes += [f"the {end.name} went on as if it had sent none"] * 2
-    if "behind" in reset.facts:
-        votes.append(f"its number lies behind what the {end.name} had sent")
-    others = [note for note in end.said("reset") if note.frame != reset.frame and note.number != reset.number]
-    if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
-        votes.append("several RSTs with different numbers came together")
+    if not _echoes(end, reset):
+        if "behind" in reset.facts:
+            votes.append(f"its number lies behind what the {end.name} had sent")
+        others = [note for note in end.said("reset") if note.number != reset.number and not _echoes(end, note)]
+        if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
+            votes.append("several RSTs with different numbers came together")
     trip = case.flow[f"{end.name}_rtt_ns"]
     if trip > MILLISECOND and 0 <= reset.gap < trip // 2 and "at_last_ack" in reset.facts:
         votes.append(f"it came sooner after its cause than the {end.name} ever answered")
     return votes
+
+
+def _echoes(end: End, reset: Note) -> bool:
+    """Whether a RST's number says nothing: without a connection, it is what each provoking segment acknowledged."""
+    if "from_socket" in reset.facts:
+        return False
+    closed = any(step.cause == "snd_fin" and step.frame < reset.frame for step in end.steps)
+    return closed or "at_last_ack" in reset.facts
 
 
 def is_forged(case: Case, end: End, reset: Note) -> bool:
@@ -59,6 +68,7 @@ def injected_reset(case: Case) -> Iterator[Verdict]:
                 grade="probable" if len(votes) >= SURE else "suspected",
                 endpoint=end.name,
                 cause="third_party",
+                severity="problem" if len(votes) >= SURE else "warning",
                 begin=reset.time,
                 end=reset.time,
                 frames=clean_frames(*(note.frame for note in end.said("reset")[:8])),

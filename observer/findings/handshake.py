@@ -33,7 +33,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
     if believed is None or case.said("simultaneous_open", "fast_open"):
         return
     stateless = server.said("stateless_synack")
-    again = [note for note in server.said("synack_after_ack") if note.time > believed.time]
+    again = [note for note in server.said("synack_after_ack") if note.time > believed.time and not _asked(case, note)]
     unprovoked = _repeats_before_ack(case, believed.time) if not again else []
     if not again and not stateless and not unprovoked:
         return
@@ -69,6 +69,12 @@ def half_established(case: Case) -> Iterator[Verdict]:
             "" if end is not None else "the capture ends before this was over",
         ),
     )
+
+
+def _asked(case: Case, repeat: Note) -> bool:
+    """Whether a repeated SYN asked for a repeated SYN-ACK: it crossed the handshake's ACK, and nothing was dropped."""
+    trip = max(2 * case.round_trip, LONG_AGO_NS)
+    return any(repeat.time - trip < note.time < repeat.time for note in case.client.said("syn_retransmitted"))
 
 
 def _repeats_before_ack(case: Case, established: int) -> list[Note]:
@@ -164,6 +170,8 @@ def _never_spoke(case: Case) -> Note | None:
     """The bare RST of a server that sent nothing but SYN-ACKs before."""
     server = case.server
     resets = server.said("reset")
+    if case.client.last("snd_fin") is not None or case.client.said("reset"):
+        return None  # it answers the client's own close
     if not resets or not case.flow["synack_count"] or not _client_acked(case):
         return None
     if server.packets - case.flow["synack_count"] > len(resets) or "from_socket" in resets[0].facts:
@@ -431,8 +439,7 @@ _UNREACHABLE_6: Final = {
 def icmp_unreachable(case: Case) -> Iterator[Verdict]:
     """ICMP errors that quote the connection's segments."""
     known = _UNREACHABLE if case.flow["version"] == 4 else _UNREACHABLE_6
-    told = [(note, known.get(divmod(note.value, 256))) for note in case.said("icmp_error")]
-    told = [(note, cause) for note, cause in told if cause]
+    told = [(note, known[kind]) for note in case.said("icmp_error") if (kind := divmod(note.value, 256)) in known]
     if not told:
         return
     first, cause = told[0]

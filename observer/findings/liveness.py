@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from observer.findings.around import CLIENT_CLOSED_FIRST, SERVER_CLOSED_FIRST
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
 from observer.findings.verdict import Verdict, clean_frames
@@ -29,7 +30,7 @@ class Silence(NamedTuple):
 
     end: End
     """Who sends."""
-    count: int
+    tries: int
     """How often in vain."""
     notes: list[Note]
     begin: int
@@ -83,8 +84,9 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
         if found is None or _answered_by_reset(case, end, found):
             continue
         gave_up = end.last("give_up", "snd_rst")
+        closing = end.before(found.notes[0].frame) not in OPEN
         over = found.notes[-1].time - found.notes[0].time
-        told = f"the same octets were sent {times(found.count + 1)} over {duration(max(over, 0))} without any answer"
+        told = f"the same octets were sent {times(found.tries + 1)} over {duration(max(over, 0))} without any answer"
         yield Verdict(
             grade="confirmed" if gave_up is not None else "probable",
             endpoint=end.name,
@@ -92,7 +94,8 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
             begin=found.notes[0].time,
             end=gave_up.time if gave_up else None,
             frames=clean_frames(*(note.frame for note in found.notes[:12])),
-            summary=f"send() had succeeded, but {told}; "
+            severity="warning" if closing else "problem",  # its application has closed and waits for nothing
+            summary=f"{'close()' if closing else 'send()'} had succeeded, but {told}; "
             + ("the sender gave up: ETIMEDOUT." if gave_up else "the sender was still trying."),
             unknown=_cannot_tell(case, found),
         )
@@ -148,7 +151,7 @@ def keepalive_timeout(case: Case) -> Iterator[Verdict]:
             begin=found.notes[0].time,
             end=gave_up.time,
             frames=clean_frames(*(note.frame for note in found.notes[:10]), gave_up.frame),
-            summary=f"{found.count} keepalive probes {duration(interval)} apart went unanswered; the prober aborted "
+            summary=f"{found.tries} keepalive probes {duration(interval)} apart went unanswered; the prober aborted "
             "the connection: its next call fails with ETIMEDOUT.",
             unknown=_cannot_tell(case, found),
         )
@@ -210,8 +213,10 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
 
 def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
     """Whether a RST says that its sender has no connection, though it never ended it."""
-    if "from_socket" in reset.facts or "at_last_ack" not in reset.facts or "acceptable" not in reset.facts:
+    if "from_socket" in reset.facts or not {"at_last_ack", "acceptable"} <= reset.facts:
         return False
+    if "beyond" in reset.facts:
+        return False  # the tap missed what it sent before, perhaps its FIN
     if lost.before(reset.frame) not in (*OPEN, "SYN_RECEIVED") or is_forged(case, lost, reset):
         return False
     if any(note.frame < reset.frame for note in lost.said("reset")) or lost.last("snd_fin") is not None:
@@ -237,11 +242,12 @@ def _vanished(case: Case) -> Iterator[Verdict]:
         probes = found.notes[0].event == "keepalive_probe"
         tap_works = case.around.others_after(case, found.notes[0].time)
         gave_up = end.last("give_up", "snd_rst")
-        what = f"{found.count} keepalive probes" if probes else f"{found.count} retransmissions"
+        what = f"{found.tries} keepalive probes" if probes else f"{found.tries} retransmissions"
         yield Verdict(
             grade="suspected" if closing or not (tap_works or gave_up) else "probable",
             endpoint=end.name,
             cause="peer_vanished",
+            severity="warning" if closing else "problem",
             begin=found.begin,
             end=gave_up.time if gave_up else None,
             frames=clean_frames(*(note.frame for note in found.notes[:8])),
@@ -302,6 +308,9 @@ def half_open_reconnect(case: Case) -> Iterator[Verdict]:
     for reset in case.said("old_incarnation_reset"):
         opener = case.end(reset.endpoint)
         holder = case.other(opener)
+        kept = case.around.crowd.bits[reset.value]
+        if kept & (CLIENT_CLOSED_FIRST | SERVER_CLOSED_FIRST):
+            continue  # TIME-WAIT answered: a port used again too soon, not a connection lost
         challenges = [note for note in holder.said("challenge_ack") if note.frame < reset.frame]
         yield Verdict(
             grade="confirmed",

@@ -88,4 +88,5 @@ class Moments:
         times = self._times[low:high]
         start = low + numpy.searchsorted(times, begin, "left")
         stop = min(low + numpy.searchsorted(times, end, "right"), start + most)
-        return numpy.unique(self._streams[start:stop]).tolist()
+        found: list[int] = numpy.unique(self._streams[start:stop]).tolist()
+        return found

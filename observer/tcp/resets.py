@@ -60,6 +60,7 @@ from observer.tcp.layout import (
     A_FLAGS,
     CLIENT,
     D_ACK_OF_SYN,
+    D_FIN,
     D_SYNACK,
     E_ACKED,
     E_COUNTS_3,
@@ -98,11 +99,13 @@ from observer.tcp.states import (
     FIN_WAIT_2,
     RCV_ACK_OF_FIN,
     RCV_ACK_OF_SYN,
+    RCV_FIN,
     RCV_RST,
     RCV_SYNACK,
     SENT,
     SND_RST,
     SYN_SENT,
+    TIME_WAIT,
     TIMER,
     UNKNOWN,
 )
@@ -222,6 +225,10 @@ def reset_sent(
             note(flows, events, g, flow, x, RETRACTION, RCV_ACK_OF_SYN, time, frame)
         elif not bare:
             prove(flows, log, x, RCV_ACK_OF_SYN, frame)
+    if flows[x + E_STATE] == TIME_WAIT and bare and flags & D_FIN and not g[G_RULES_OFF] & RULE_NEVER_ESTABLISHED:
+        # TIME-WAIT answers a FIN by an ACK: a bare RST says that nobody was there any more to receive it
+        retract(flows, log, g, x, RCV_FIN, frame)
+        note(flows, events, g, flow, x, RETRACTION, RCV_FIN, time, frame)
     if flows[x + E_STATE] == FIN_WAIT_2 and bare:
         expired_fin_wait(flows, log, g, x, time)
     if flows[x + E_STATE] == CLOSED and flows[y + E_STATE] == SYN_SENT:

@@ -783,6 +783,8 @@ class Connection:
             judge(RCV_SYNACK, s.frame)
         if x.assumes(RCV_ACK_OF_SYN) and x.synacks and not x.spoke:
             judge(RCV_ACK_OF_SYN, s.frame)
+        if x.state == TIME_WAIT and bare and x.assumes(RCV_FIN):
+            x.retract(RCV_FIN, s.frame)
         if x.state == FIN_WAIT_2 and bare:
             entry = x.find(RCV_ACK_OF_FIN)
             if entry and s.time > entry.time + self.rules.fin_timeout:
