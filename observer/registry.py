@@ -14,12 +14,13 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from observer.errors import OptionError
 
 if typing.TYPE_CHECKING:
     import pyarrow
+    from matplotlib.axes import Axes
 
     from observer.findings.case import Case
     from observer.findings.survey import Survey
@@ -102,6 +103,33 @@ class Finding:
     wakes_flows: Callable[[Mapping[str, Any], Options], Any] | None = None
     judge: Callable[[Case], Iterable[Verdict]] | None = None
     survey: Callable[[Survey], Iterable[Verdict]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A picture: how it is chosen, and the function that draws it.
+
+    Attributes
+    ----------
+    name
+        As in `--plots` and in file names.
+    title
+        A few words.
+    doc
+        One sentence: what it shows.
+    scope
+        "flow": drawn of one connection (`Flow`); "observation": of all (`Observation`).
+    draw
+        ``draw(subject, *, ax=None, **options) -> Axes``; see `observer.plots`.
+    """
+
+    package: ClassVar[str] = "observer.plots"
+    word: ClassVar[str] = "plot"
+    name: str
+    title: str
+    doc: str
+    scope: Literal["flow", "observation"]
+    draw: Callable[..., Axes]
 
 
 @dataclass(frozen=True, kw_only=True)
