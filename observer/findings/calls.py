@@ -29,7 +29,8 @@ PART_ROWS: Final = 8192
 """Connections looked at at once: their rows stay in the caches."""
 STEP_COLUMNS: Final = ("stream", "endpoint", "time", "frame", "from_state", "to_state", "certainty")
 FLOW_COLUMNS: Final = (
-    "version", "handshake_ns", "client_rtt_ns", "server_rtt_ns", "client_unique_octets", "server_unique_octets",
+    "version", "syn_count", "synack_count",
+    *(f"{side}_{column}" for side in ENDPOINTS for column in ("rtt_ns", "unique_octets")),
 )  # fmt: skip
 RETRACTED: Final = CERTAINTIES.index("retracted")
 SENT: Final = CERTAINTIES.index("sent")
@@ -267,9 +268,10 @@ def _lasting(
 
 
 def _way(endpoint: Array, flow: Mapping[str, Array]) -> Array:
-    """ns from the tap to each endpoint: half the smallest round trip, 0 where the handshake does not bear it out."""
+    """ns from the tap to each endpoint: half the smallest round trip, 0 where it is not known, as `after` does."""
     trip: Array = numpy.where(endpoint == 1, flow["server_rtt_ns"], flow["client_rtt_ns"])
-    return numpy.where((trip > 0) & (trip < LONG_TRIP) & (trip <= flow["handshake_ns"]), trip // 2, 0)
+    once = (flow["syn_count"] == 1) & (flow["synack_count"] == 1)
+    return numpy.where(once & (trip > 0) & (trip < LONG_TRIP), trip // 2, 0)
 
 
 # --- what takes more to tell ----------------------------------------------------------------------------

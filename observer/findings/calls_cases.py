@@ -91,9 +91,13 @@ def calls_of(case: Case) -> Iterator[Row]:
 
 
 def after(case: Case, end: End, time: int) -> int:
-    """When an endpoint had what passed the tap at this time: half a round trip between the two later."""
+    """When an endpoint had what passed the tap at this time: half a round trip between the two later.
+
+    Where the opening was repeated the round trip may be that of something else.
+    """
     trip = end.count("rtt_ns")
-    return time + trip // 2 if 0 < trip < min(LONG_TRIP, case.flow["handshake_ns"] + 1) else time
+    once = case.flow["syn_count"] == 1 and case.flow["synack_count"] == 1
+    return time + trip // 2 if once and 0 < trip < LONG_TRIP else time
 
 
 def seconds(span: int) -> str:
@@ -160,10 +164,14 @@ def _never_notices(case: Case, end: End) -> Iterator[Row]:
     if lost.cause not in GONE_BY or end.said("unanswered"):
         return
     shut = "" if end.state == "ESTABLISHED" else "; nobody asks if its socket is closed, not shut down"
-    recv = f"recv() waits for ever: the {other.name} is gone, and an endpoint that only receives sends nothing"
+    # who gave up had no answer: this endpoint may be gone itself
+    if_there = f" if the {end.name} is still there" if lost.cause == "give_up" else ""
+    recv = (
+        f"recv() waits for ever{if_there}: the {other.name} is gone, and an endpoint that only receives sends nothing"
+    )
     recv += f" that would find out (keepalive would){shut}"
     yield Row(end.name, Told("recv", "blocked", recv), lost.time, lost.frame, lost.certainty)
-    if end.state == "ESTABLISHED":
+    if end.state == "ESTABLISHED" and not if_there:
         send = f"send() would still return success: the kernel buffers; only the answer shows that the {other.name}"
         yield Row(end.name, Told("send", "ok", send + " is gone"), lost.time, lost.frame, lost.certainty)
 
@@ -173,8 +181,11 @@ def _unanswered(case: Case, end: End, *, known: bool) -> Iterator[Row]:
     notes = end.said("unanswered")
     if not notes or notes[-1].time < case.other(end).last_time:
         return
-    last = notes[-1]
-    first = next(note for note in notes if last.value - note.value == len(notes) - 1 - notes.index(note))
+    first = last = notes[-1]
+    for note in reversed(notes):
+        if note.value > first.value:
+            break
+        first = note
     if not known:
         text = f"send() has returned success, yet its octets are sent again {last.value} times and nothing answers"
         yield Row(end.name, SENDS._replace(sentence=text), first.time, first.frame, "sent")
