@@ -18,7 +18,7 @@ import numpy
 from observer import kernels, schema
 from observer.capture import Damage, FileInfo, open_capture
 from observer.errors import ObserverError, OptionError
-from observer.findings import call_columns, find, population_columns
+from observer.findings import call_columns, find, population_columns, reset_columns
 from observer.options import Options
 from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
@@ -253,6 +253,11 @@ class Observation:
         return schema.from_columns("findings", self.columns("findings"))
 
     @cached_property
+    def resets(self) -> pandas.DataFrame:
+        """Every RST: who sent it, its class, from a live socket or none, accepted or not."""
+        return schema.from_columns("resets", self.columns("resets"))
+
+    @cached_property
     def calls(self) -> pandas.DataFrame:
         """The socket view: what the applications' calls did, as far as the wire tells."""
         return schema.from_columns("calls", self.columns("calls"))
@@ -265,7 +270,7 @@ class Observation:
     def columns(self, table: str) -> schema.Columns:
         """The raw columns of a table, made when asked for.
 
-        One of "flows", "transitions", "events", "skipped", "findings", "calls", "population".
+        One of "flows", "transitions", "events", "skipped", "findings", "resets", "calls", "population".
         """
         if table not in self._columns:
             makers: dict[str, Callable[[], schema.Columns]] = {
@@ -274,6 +279,7 @@ class Observation:
                 "events": lambda: event_columns(self),
                 "skipped": lambda: skipped_columns(self),
                 "findings": lambda: find(self),
+                "resets": lambda: reset_columns(self),
                 "calls": lambda: call_columns(self),
                 "population": lambda: population_columns(self),
             }

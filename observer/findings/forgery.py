@@ -20,26 +20,26 @@ TOGETHER_NS: Final = 10 * MILLISECOND  # several RSTs with different numbers wit
 SURE: Final = 3  # votes for probable
 
 
-def _votes(case: Case, end: End, reset: Note) -> list[str]:
+def votes(case: Case, end: End, reset: Note) -> list[str]:
     """What speaks for a RST's not being its pretended sender's, in words; a heavy one stands twice."""
-    votes: list[str] = []
+    found: list[str] = []
     for note in end.said("reset_forged"):
         if note.frame == reset.frame:
             words = f"its TTL is {abs(note.value)} {'above' if note.value > 0 else 'below'} the {end.name}'s own"
-            votes += [words] * (2 if abs(note.value) >= FAR else 1)
+            found += [words] * (2 if abs(note.value) >= FAR else 1)
     goes_on = [step for step in end.withdrawn if step.cause == "snd_rst" and step.frame == reset.frame]
     if goes_on:
-        votes += [f"the {end.name} went on as if it had sent none"] * 2
+        found += [f"the {end.name} went on as if it had sent none"] * 2
     if not _echoes(end, reset):
         if "behind" in reset.facts:
-            votes.append(f"its number lies behind what the {end.name} had sent")
+            found.append(f"its number lies behind what the {end.name} had sent")
         others = [note for note in end.said("reset") if note.number != reset.number and not _echoes(end, note)]
         if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
-            votes.append("several RSTs with different numbers came together")
+            found.append("several RSTs with different numbers came together")
     trip = case.flow[f"{end.name}_rtt_ns"]
     if trip > MILLISECOND and 0 <= reset.gap < trip // 2 and "at_last_ack" in reset.facts:
-        votes.append(f"it came sooner after its cause than the {end.name} ever answered")
-    return votes
+        found.append(f"it came sooner after its cause than the {end.name} ever answered")
+    return found
 
 
 def _echoes(end: End, reset: Note) -> bool:
@@ -52,9 +52,9 @@ def _echoes(end: End, reset: Note) -> bool:
 
 def is_forged(case: Case, end: End, reset: Note) -> bool:
     """Whether a RST in an endpoint's name is suspected not to be its own."""
-    votes = _votes(case, end, reset)
+    counted = votes(case, end, reset)
     told = any(note.frame == reset.frame for note in end.said("reset_forged"))
-    return (told and bool(votes)) or len(votes) >= 2
+    return (told and bool(counted)) or len(counted) >= 2
 
 
 def injected_reset(case: Case) -> Iterator[Verdict]:
@@ -63,17 +63,17 @@ def injected_reset(case: Case) -> Iterator[Verdict]:
         for reset in end.said("reset"):
             if not is_forged(case, end, reset):
                 continue
-            votes = _votes(case, end, reset)
+            counted = votes(case, end, reset)
             yield Verdict(
-                grade="probable" if len(votes) >= SURE else "suspected",
+                grade="probable" if len(counted) >= SURE else "suspected",
                 endpoint=end.name,
                 cause="third_party",
-                severity="problem" if len(votes) >= SURE else "warning",
+                severity="problem" if len(counted) >= SURE else "warning",
                 begin=reset.time,
                 end=reset.time,
                 frames=clean_frames(*(note.frame for note in end.said("reset")[:8])),
                 summary=f"The RST in the {end.name}'s name was probably not its own: "
-                + "; ".join(dict.fromkeys(votes)) + ".",
+                + "; ".join(dict.fromkeys(counted)) + ".",
                 unknown=case.around.caveat(
                     "who sent it; a host that answers without a connection may also use another TTL than its sockets"
                 ),

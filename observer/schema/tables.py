@@ -217,6 +217,22 @@ FINDINGS: Final = Table(
     ),
 )
 
+RESETS: Final = Table(
+    name="resets",
+    doc="Every RST of a connection, with its class, in the order of the capture.",
+    columns=(
+        _STREAM,
+        enum_column("endpoint", ENDPOINTS, "In whose name it was sent"),
+        time_column("time", "When"),
+        int_column("frame", "int64", "Number of the frame", "", _SHARK),
+        label_column("class", "What kind of reset it is: a finding's code or cause, or what remains"),
+        bool_column("from_socket", "RST,ACK: from a live socket (or in answer to a SYN); else bare, from no socket"),
+        bool_column("acceptable", "Whether its receiver can have accepted it", "RFC 5961 3.2"),
+        text_column("facts", "What it looks like and how its numbers stand to what was sent before"),
+        text_column("votes", "What speaks for its not being its pretended sender's", nullable=True),
+    ),
+)
+
 SOCKET_CALLS: Final = Table(
     name="calls",
     doc="What the applications' socket calls did, as far as the wire tells.",
@@ -247,7 +263,8 @@ POPULATION: Final = Table(
 )
 
 TABLES: Final[dict[str, Table]] = {
-    table.name: table for table in (FLOWS, TRANSITIONS, EVENTS, SKIPPED, PACKETS, FINDINGS, SOCKET_CALLS, POPULATION)
+    table.name: table
+    for table in (FLOWS, TRANSITIONS, EVENTS, SKIPPED, PACKETS, FINDINGS, RESETS, SOCKET_CALLS, POPULATION)
 }
 
 
