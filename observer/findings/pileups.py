@@ -88,8 +88,8 @@ def _verdict(survey: Survey, state: str, side: int, listener: int, pile: Pile) -
         server=end_of(listener),
         frames=clean_frames(*sample(spans.frame[rows], peak_at).tolist()),
         streams=members(spans.stream[rows]),  # the one that waits longest first
-        summary=f"{counted(pile.peak.most, holder)} in {name} at once, half of them for {duration(pile.held_ns)} or "
-        f"more: {whose}; at the end of the capture {ended}.",
+        summary=f"{counted(pile.peak.most)} in {name} at once at the {holder}, half of them for "
+        f"{duration(pile.held_ns)} or more: {whose}; at the end of the capture {ended}.",
         unknown=around.caveat(
             "whether the application still works on an answer",
             "" if state == "CLOSE_WAIT" else "a socket closed for good leaves FIN-WAIT-2 silently (tcp_fin_timeout)",

@@ -88,7 +88,8 @@ def population_columns(source: Source) -> Columns:
     """Raw columns of the table; rows by scope, place, endpoint and state, each in order of time."""
     flows = source.columns("flows")
     if not flows.rows:
-        return _columns(Clock(0, 0), [Steps(*(numpy.zeros(0, numpy.int64) for _ in range(2)))] * 2, None, flows)
+        nothing = numpy.zeros(0, numpy.int64)
+        return _columns(Clock(0, 0), [Steps(nothing, nothing)] * len(SCOPES), nothing, flows)
     places, begin, end = _places(flows)
     clock = Clock(begin, (max(end, source.end_ns) - begin).bit_length())
     steps = _all_steps(source, flows, places, clock) if clock.bits + 1 + places.bits <= SORTED_BITS else None

@@ -53,7 +53,7 @@ class Flood(NamedTuple):
     answered: int
     sources: int
     others: int
-    """Other connections of the listener that were completed meanwhile."""
+    """Other connections of the listener, begun meanwhile or just before, that were completed."""
 
 
 def floods(survey: Survey) -> Iterator[Verdict]:
@@ -86,7 +86,8 @@ def _flood_of(survey: Survey, listener: int, streams: Array) -> Flood:
     # a server that repeats its SYN-ACK has waited as long as an honest client would
     old = (times < survey.around.end_ns - REPEAT_NS) | (bits & SYNACK_REPEATED != 0)
     all_of_it = survey.around.of_listener(listener)
-    meanwhile = (crowd.first[all_of_it] >= times[0]) & (crowd.first[all_of_it] <= times[-1])
+    # handshakes in flight at the end of the capture follow upon others that were completed a moment before
+    meanwhile = (crowd.first[all_of_it] >= times[0] - REPEAT_NS) & (crowd.first[all_of_it] <= times[-1])
     return Flood(
         streams=streams,
         times=times,
