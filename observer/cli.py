@@ -35,9 +35,9 @@ DAMAGED = 1
 BAD_USAGE = 2
 FOUND = 3
 INTERRUPTED = 130
-WRITTEN = ("findings", "flows", "transitions", "events", "skipped")
+WRITTEN = ("findings", "flows", "transitions", "events", "calls", "skipped")
 """Tables that `-o` writes unless told otherwise."""
-ON_DEMAND = ("packets",)
+ON_DEMAND = ("population", "packets")
 """Tables that `-o` writes if they are named."""
 WHOLE = ("skipped", "population")
 """Tables that are not about single connections, and so are written whole."""
@@ -200,12 +200,17 @@ def explain(file: str, stream: int, everything: bool, stack: str, time_wait: flo
 
     STREAM is its number, as in the Wireshark filter tcp.stream eq STREAM.
     """
+    import numpy
+
     from observer.outputs.explain import render_explain
+    from observer.outputs.finding_rows import chosen_findings
     from observer.outputs.text import terminal_width
 
     observation = _observe([file], stack, time_wait, keep=[stream])
     flow = observation.flow(stream)
-    tables = {name: flow.columns(name) for name in ("flows", "packets", "transitions", "events")}
+    mask = numpy.arange(observation.columns("flows").rows) == stream
+    tables = {name: flow.columns(name) for name in ("flows", "packets", "transitions", "events", "calls")}
+    tables["findings"] = chosen_findings(observation.columns("findings"), (), mask)
     _show(render_explain(tables, width=terminal_width(sys.stdout), everything=everything))
     return DAMAGED if observation.capture.damages or observation.capture.interrupted else DONE
 

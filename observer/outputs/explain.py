@@ -1,21 +1,26 @@
 """One connection's story: each segment with both endpoints' states beside it, as they could be known at that moment.
 
 A state that was only assumed carries a `?`.  An assumption that turned out wrong is shown while it was held, with the
-frame that retracted it; timers are lines of their own.  Long uneventful runs are folded.
+frame that retracted it; timers are lines of their own.  Long uneventful runs are folded.  What was found stands before
+the story, its evidence is marked; what the applications' calls did stands beside the lines and, in full, below.
 
 Never here: inference.  It is all in the transitions.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy
 
+from observer.outputs.grouping import Group, group
+from observer.outputs.story_calls import Call, calls_of, known_times, render_calls
+from observer.outputs.story_findings import LEGEND as EVIDENCE
+from observer.outputs.story_findings import MARK, evidence_of, render_head
+from observer.outputs.story_head import render_facts
 from observer.outputs.story_layout import Entry, layout
+from observer.outputs.story_sides import ASSUMED, RETRACTED, TIMER, Change, Moment, Side
 from observer.outputs.story_words import (
     CONTRADICTIONS,
     FOLDED,
@@ -35,23 +40,18 @@ from observer.outputs.text import (
     clean,
     count,
     duration,
-    endpoint,
     octets,
     plain,
     state_words,
-    utc,
     wrapped,
 )
-from observer.schema import CERTAINTIES, ENDPOINTS, GRADES, MARKS, STATES, TAPS, Coded, Columns
+from observer.schema import ENDPOINTS, MARKS, NULL_TIME, STATES, Coded, Columns
 
 Tables = Mapping[str, Columns]
 Ints = Any
 
 SHORT_RUN: Final = 3
 """Uneventful segments in a row that are shown all the same."""
-ACKNOWLEDGED, ASSUMED, TIMER, RETRACTED = (
-    CERTAINTIES.index(name) for name in ("acknowledged", "assumed", "timer", "retracted")
-)
 SYN, FIN, RST, ACK = 2, 1, 4, 16
 AGAIN: Final = sum(bit for bit, name in MARKS.items() if name in {"retransmission", "duplicate_ack"})
 """Labels that a word says."""
@@ -63,63 +63,34 @@ RETRANSMISSION: Final = next(bit for bit, name in MARKS.items() if name == "retr
 LEGEND: Final = "? assumed: it passed the tap, and nothing yet shows that it arrived"
 
 
-class Change(NamedTuple):
-    """One row of the transitions, of one endpoint."""
-
-    position: int  # index of the segment at which it takes effect
-    frame: int
-    time_ns: int
-    before: int
-    after: int
-    cause: str
-    certainty: int
-    proof: int
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether it is, or was, only assumed."""
-        return self.certainty in (ASSUMED, RETRACTED)
-
-
-@dataclass
-class Side:
-    """One endpoint's changes, in order."""
-
-    name: str
-    changes: list[Change]
-    first: int
-    frames: Ints = field(repr=False)
-
-    def state(self, position: int) -> str:
-        """Return its state after the segment at this position, as it could be known then, `?` where assumed."""
-        at = bisect.bisect_right(self.changes, position, key=lambda change: change.position)
-        now = int(self.frames[position]) if 0 <= position < len(self.frames) else -1
-        for change in reversed(self.changes[:at]):
-            if change.certainty != RETRACTED or change.proof < 0 or change.proof > now:
-                return state_words(STATES[change.after]) + "?" * change.doubtful
-        return state_words(STATES[self.first])
-
-
 def render_explain(tables: Tables, *, width: int = PLAIN_WIDTH, everything: bool = False) -> Iterator[Line]:
     """Tell the story of one connection.
 
     Parameters
     ----------
     tables
-        Raw columns of `flows` (one row), `packets`, `transitions` and `events` of this connection.
+        Raw columns of `flows` (one row), `packets`, `transitions` and `events` of this connection; of `findings` and
+        `calls`, too, if they are to be told.
     width
         Columns to use.
     everything
         Show every segment.
     """
     story = Story(tables)
-    yield from story.head(width)
+    yield from render_facts(tables["flows"], tables["packets"].rows, width)
+    if story.groups is not None:
+        yield from render_head(story.groups, width)
     yield ()
     yield from layout(list(story.entries(everything)), width)
-    if story.assumed:
-        yield ()
-        for line in wrapped([LEGEND], width):
+    legends = [LEGEND] * story.assumed + [EVIDENCE] * bool(story.evidence)
+    for i, legend in enumerate(legends):
+        if i == 0:
+            yield ()
+        for line in wrapped([legend], width):
             yield plain(line, "dim")
+    if story.calls:
+        yield ()
+        yield from story.sentences(width, everything)
 
 
 class Story:
@@ -140,9 +111,14 @@ class Story:
         self._quiet_notes: dict[int, list[str]] = {}
         self._told_labels: dict[int, frozenset[str]] = {}
         self._icmp: dict[int, str] = {}
+        self.groups: list[Group] | None = group(tables["findings"], absorb=False) if "findings" in tables else None
+        self.evidence = evidence_of(self.groups or ())
+        self.calls: list[Call] = calls_of(tables["calls"]) if "calls" in tables else []
+        self._said = self._calls_beside()
         self._between: dict[int, list[Change | tuple[int, int, str]]] = {}
         self._collect_changes()
         self._collect_events(tables["events"])
+        self._collect_calls()
         self.assumed = any(change.certainty == ASSUMED for side in self._sides for change in side.changes)
 
     def _one(self, name: str) -> int:
@@ -172,23 +148,49 @@ class Story:
         at = int(numpy.searchsorted(self._cells["frame"], frame))
         return frame >= 0 and at < self._rows and int(self._cells["frame"][at]) == frame
 
+    def _calls_beside(self) -> dict[Moment, list[str]]:
+        """Return the words of calls that stand beside lines, by what tells of them."""
+        said: dict[Moment, list[str]] = {}
+        for call in self.calls:
+            if not call.ordinary:
+                said.setdefault(call.moment, []).append(call.words)
+        return said
+
+    def _collect_calls(self) -> None:
+        """Tell calls at segments at which no state changed, and those without a segment."""
+        between = [change for place in self._between.values() for change in place if isinstance(change, Change)]
+        told = {side.moment(change) for side in self._sides for change in side.changes if change in between}
+        for call in self.calls:
+            if call.moment in told:
+                continue
+            words = "; ".join(self._said.pop(call.moment, []))
+            if words and self._is_segment(call.frame):
+                self._note(self._position(call.frame, call.time_ns), f"{ENDPOINTS[call.endpoint]}: {words}")
+            elif words and call.time_ns != NULL_TIME:
+                place = self._between.setdefault(self._position(call.frame, call.time_ns), [])
+                place.append((call.time_ns, call.frame, f"{ENDPOINTS[call.endpoint]}: {words}"))
+
+    def sentences(self, width: int, everything: bool) -> Iterator[Line]:
+        """Tell what the calls did, in full."""
+        times = {time_ns: self._time(time_ns) for time_ns in known_times(self.calls)}
+        return render_calls(self.calls, times, width, everything=everything)
+
     def _collect_changes(self) -> None:
+        taken: dict[Moment, list[str]] = {}
         for side in self._sides:
             for change in side.changes:
                 if not self._is_segment(change.frame):
                     self._between.setdefault(change.position, []).append(change)
                     continue
                 words = cause_words(side.name, change.cause, STATES[change.before], STATES[change.after])
-                how = ""
-                if change.certainty == ACKNOWLEDGED and change.proof >= 0:
-                    how = f"proved by frame {change.proof}"
-                elif change.certainty == ASSUMED:
-                    how = "assumed"
-                elif change.certainty == RETRACTED:
-                    how = f"assumed; retracted by frame {change.proof}" if change.proof >= 0 else "assumed; retracted"
-                self._note(
-                    change.position, ", ".join(part for part in (words or f"{side.name}:" * bool(how), how) if part)
-                )
+                # what the table of calls says is more exact than what the cause says of calls
+                mine = change.certainty != RETRACTED and (not words or "()" in words)
+                moment = side.moment(change)
+                said = taken.setdefault(moment, self._said.pop(moment, [])) if mine else []
+                words = f"{side.name}: {said[0]}" if said else words
+                words = words or f"{side.name}:" * bool(change.how)
+                self._note(change.position, ", ".join(part for part in (words, change.how) if part))
+                self._note(change.position, f"{side.name}: {'; '.join(said[1:])}" if len(said) > 1 else "")
                 if change.certainty == RETRACTED and change.proof >= 0 and self._is_segment(change.proof):
                     what = CONTRADICTIONS.get(change.cause, "had not got that far")
                     self._note(
@@ -198,7 +200,10 @@ class Story:
     def _note(self, position: int, text: str) -> None:
         text = text.replace(":, ", ": ")
         notes = self._notes.setdefault(position, [])
-        if text and text not in notes:
+        shorter = [i for i, note in enumerate(notes) if text.startswith(f"{note}, ")]
+        if shorter:
+            notes[shorter[0]] = text
+        elif text and text not in notes:
             notes.append(text)
 
     def _collect_events(self, events: Columns) -> None:
@@ -227,47 +232,6 @@ class Story:
         return any(change.frame == frame for side in self._sides for change in side.changes)
 
     # --- what is told ---------------------------------------------------------------------------------------
-    def head(self, width: int) -> Iterator[Line]:
-        """Tell who, when, how long, how it ended."""
-        flow, addresses = self._flow, self._flow.addresses
-        ends = [
-            endpoint(addresses.text(self._one(f"{side}_addr")) if addresses else "?", self._one(f"{side}_port"))
-            for side in ENDPOINTS
-        ]
-        for line in wrapped([f"stream {self._one('stream')}   {ends[0]}", f"-> {ends[1]}"], width, " " * 10):
-            yield plain(line, "name")
-        span = duration(self._one("last_time") - self._start)
-        facts = [utc(self._start, 6), self._ending(span), count(self._rows, "segment")]
-        facts += [f"{octets(self._one(f'{side}_octets'))} from the {side}" for side in ENDPOINTS]
-        shake = int(numpy.asarray(flow.get("handshake_ns", [-1]))[0])
-        if shake >= 0:
-            facts.append(f"handshake {duration(shake)}")
-        tap, grade = (int(numpy.asarray(flow.get(name, [-1]))[0]) for name in ("tap", "tap_grade"))
-        if tap >= 0:
-            where = {"client": "near the client", "server": "near the server", "middle": "in the middle"}[TAPS[tap]]
-            facts.append(f"tap {where}" + (f" ({GRADES[grade]})" if grade >= 0 else ""))
-        if self._one("roles") != 0:
-            facts.append("opening not captured, roles inferred")
-        for line in wrapped(["  " + facts[0], *facts[1:]], width, separator=", "):
-            yield plain(line)
-
-    def _ending(self, span: str) -> str:
-        sender = int(numpy.asarray(self._flow.get("rst_sender", [-1]))[0])
-        closer = int(numpy.asarray(self._flow.get("closed_first", [-1]))[0])
-        sides = ("the client", "the server", "both at once")
-        ended = self._one("ended")
-        if ended == 0:
-            return f"closed after {span}" + (f" by {sides[closer]}" + " first" * (closer < 2) if closer >= 0 else "")
-        if ended == 1:
-            return f"reset after {span}" + (f" by {sides[sender]}" if sender >= 0 else "")
-        return (
-            f"given up after {span}"
-            if ended == 2 and self._rows > 1
-            else "given up"
-            if ended == 2
-            else f"still open after {span}"
-        )
-
     def entries(self, everything: bool) -> Iterator[Entry]:
         """Tell the lines in order."""
         keep, kind = self._worth_telling(), self._kinds()
@@ -298,6 +262,7 @@ class Story:
         for position in self._notes:
             if position < self._rows:
                 keep[position] = True
+        keep |= numpy.isin(cells["frame"], numpy.array(sorted(self.evidence), numpy.int64))
         for direction in range(2):
             with_data = numpy.flatnonzero((cells["length"] > 0) & (cells["direction"] == direction))
             keep[with_data[:1]] = True
@@ -342,9 +307,13 @@ class Story:
         if labels:
             notes.insert(0, ", ".join(labels))
         quiet = not self._notes.get(at)
-        return Entry(
-            self._time(cell["time"]), client, str(cell["frame"]), words, not cell["direction"], server, notes, quiet
-        )
+        frame = self._frame(cell["frame"])
+        return Entry(self._time(cell["time"]), client, frame, words, not cell["direction"], server, notes, quiet)
+
+    def _frame(self, frame: int) -> str:
+        if not self.evidence:
+            return str(frame)
+        return f"{frame}{MARK if frame in self.evidence else ' '}"
 
     def _fold(self, start: int, stop: int) -> Entry:
         rows = slice(start, stop)
@@ -389,12 +358,14 @@ class Story:
                     else words
                 )
                 notes = [f"assumed; retracted by frame {item.proof}"] if item.certainty == RETRACTED else []
-                frame = str(item.frame) if item.frame >= 0 else ""
+                if item.certainty != RETRACTED:
+                    notes += [f"{side.name}: {words}" for words in self._said.get(side.moment(item), [])]
+                frame = self._frame(item.frame) if item.frame >= 0 else ""
                 yield Entry(self._time(item.time_ns), states[0], frame, words, None, states[1], notes, False)
             else:
                 time_ns, number, told = item
                 client, server = self._states(position - 1)
-                shown = str(number) if number >= 0 else ""
+                shown = self._frame(number) if number >= 0 else ""
                 yield Entry(self._time(time_ns), client, shown, told, None, server, [], False)
 
 

@@ -119,7 +119,7 @@ class Group:
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "rows"}
 
 
-def group(findings: Columns) -> list[Group]:
+def group(findings: Columns, *, absorb: bool = True) -> list[Group]:
     """Group the rows of a table of findings, the worst first.
 
     Parameters
@@ -127,11 +127,13 @@ def group(findings: Columns) -> list[Group]:
     findings
         Raw columns, the worst row first, with the column `streams` beside the documented ones (see
         `findings.table.find`).
+    absorb
+        Whether populations take in the findings of their connections.
     """
     if not findings.rows:
         return []
     rows = _Rows(findings)
-    owners = _owners(rows)
+    owners = _owners(rows) if absorb else numpy.full(rows.count, -1, numpy.int64)
     absorbed: dict[int, list[int]] = {}
     for row in numpy.flatnonzero(owners >= 0).tolist():
         absorbed.setdefault(int(owners[row]), []).append(row)

@@ -10,7 +10,7 @@ import pytest
 
 from observer.outputs.explain import render_explain
 from observer.outputs.story_words import icmp_words
-from observer.schema import CERTAINTIES, MARKS, STATES, Coded, Columns
+from observer.schema import CALLS, CERTAINTIES, MARKS, STATES, Coded, Columns
 
 SYN, SYN_ACK, ACK, RST = 2, 18, 16, 4
 CLIENT, SERVER = 0, 1
@@ -120,6 +120,104 @@ def told(tables: dict[str, Columns], **options: Any) -> list[str]:
 
 def test_half_established_connection() -> None:
     assert told(HALF_ESTABLISHED) == GOLDEN.split("\n")
+
+
+def calls(*rows: tuple[int, str, str, float, int, str, str]) -> Columns:
+    """Make calls: endpoint, call, outcome, time s, frame, certainty, sentence."""
+    source: dict[str, Any] = {
+        "endpoint": numpy.array([row[0] for row in rows], numpy.int64),
+        "call": numpy.array([CALLS.index(row[1]) for row in rows], numpy.int64),
+        "outcome": coded([row[2] for row in rows]),
+        "time": numpy.array([int(row[3] * 1e9) + samples.START_NS for row in rows], numpy.int64),
+        "frame": numpy.array([row[4] for row in rows], numpy.int64),
+        "certainty": numpy.array([CERTAINTIES.index(row[5]) for row in rows], numpy.int64),
+        "summary": coded([row[6] for row in rows]),
+    }
+    return Columns("calls", len(rows), source)
+
+
+SOCKETS = calls(
+    (CLIENT, "connect", "ok", 0.03, 2, "acknowledged", "connect() returns success: the SYN-ACK has arrived"),
+    (CLIENT, "recv", "ok", 0.03, 2, "acknowledged", "recv() returns what the server sends, as it comes"),
+    (CLIENT, "send", "ok", 1.1, 5, "sent", "send() returns success; nothing acknowledges it"),
+    (SERVER, "accept", "blocked", 7.0, -1, "timer", "accept() never returns this connection: it gave up"),
+    (CLIENT, "recv", "ECONNRESET", 9.0, 6, "assumed", "recv() fails with ECONNRESET: there is no socket"),
+    (CLIENT, "send", "ECONNRESET", 9.0, 6, "assumed", "send() fails with ECONNRESET: there is no socket"),
+)
+
+WITH_CALLS = """\
+  PROBLEM  probable  part of accept queue overflow: 10.0.1.9:5001
+  PROBLEM  confirmed  half-established connection
+           connect() succeeded, accept() cannot.
+           Remedy: Accept faster.
+
+    time s  client       frame                                     server
+  0.000000  SYN-SENT        1   SYN seq 0 ---------------------->  CLOSED
+  0.020000  ESTABLISHED     2   <------------ SYN,ACK seq 0 ack 1  SYN-RECEIVED
+                                client: connect() returns success, proved by
+                                frame 3
+  0.021000  ESTABLISHED     3   ACK 1 -------------------------->  ESTABLISHED?
+                                server: accept() can return, assumed; retracted
+                                by frame 4
+  1.000000  ESTABLISHED     4*  <------ SYN,ACK seq 0 ack 1 again  SYN-RECEIVED
+                                retracts frame 3: the server had not taken the
+                                ACK
+  1.100000  ESTABLISHED     5   ACK 1 again -------------------->  SYN-RECEIVED
+                                client: send() returns success
+  7.000000  ESTABLISHED  server: drops the request, no word        CLOSED
+                                server: accept() never returns this connection
+  9.000000  CLOSED?         6*  <---------------------- RST seq 1  CLOSED
+                                client: recv() and send() fail with ECONNRESET,
+                                assumed
+
+? assumed: it passed the tap, and nothing yet shows that it arrived
+* evidence of a finding above
+
+What the applications' calls did, as far as the wire tells
+  client  0.030000  connect() returns success: the SYN-ACK has arrived
+          0.030000  recv() returns what the server sends, as it comes
+          1.100000  send() returns success; nothing acknowledges it
+          9.000000  recv() and send() fail with ECONNRESET: there is no socket
+                    (assumed)
+  server  7.000000  accept() never returns this connection: it gave up"""
+
+
+def test_findings_and_calls_are_woven_in() -> None:
+    found = samples.findings(
+        samples.verdict(stream=5, frames=[4, 6]),
+        samples.verdict("accept_queue_overflow", None, streams=[5], grade="probable", frames=[1]),
+    )
+    story = told({**HALF_ESTABLISHED, "calls": SOCKETS, "findings": found})
+    assert story[4:] == WITH_CALLS.split("\n")
+
+
+def test_a_connection_without_findings_says_so() -> None:
+    story = told({**HALF_ESTABLISHED, "calls": calls(), "findings": samples.findings()})
+    assert story[4] == "  no findings" and story[5:] == GOLDEN.split("\n")[4:]
+
+
+def test_many_calls_are_cut_in_the_middle() -> None:
+    many = [
+        (CLIENT, "send", "blocked", float(i), i + 1, "sent", f"send() blocks for the {i}th time") for i in range(40)
+    ]
+    tables = {**long_transfer(100), "calls": calls(*many)}
+    section = told(tables)[-10:]
+    assert section[0].startswith("What the applications' calls did")
+    assert "32 more (--all)" in section[5] and section[-1].endswith("the 39th time")
+    assert not any("more (--all)" in line for line in told(tables, everything=True))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_control_characters_and_no_long_lines_from_calls_and_findings(width: int) -> None:
+    bad = "\x1b[2J\u202e " + "word " * 50
+    tables = {
+        **HALF_ESTABLISHED,
+        "calls": calls((CLIENT, "recv", bad, 1.1, 5, "assumed", bad), (SERVER, "send", "ok", 2.0, -1, "sent", bad)),
+        "findings": samples.findings(samples.verdict(summary=bad, remedy=bad, cause=bad)),
+    }
+    story = told(tables, width=width)
+    assert all(line.isprintable() for line in story)
+    assert [line for line in story if len(line) > max(width, 75)] == []
 
 
 def long_transfer(count: int) -> dict[str, Columns]:
