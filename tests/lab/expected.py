@@ -47,6 +47,7 @@ ORDINARY = {"graceful_close", "half_closed", "simultaneous_open", "simultaneous_
 # data look alike on the wire (CRITERIA.md); kernel-truth files have words of their own.
 CAUSES = {
     **dict.fromkeys(("linger0", "linger_0", "unread_data"), frozenset(("linger_0", "unread_data"))),
+    "accept_queue_full": frozenset(("accept_queue_full", "abort_on_overflow")),
     "client_crashed": frozenset(("peer_restarted",)),
     "data_after_close": frozenset(("data_after_close", "after_close")),
     "listener_closed": frozenset(("listener_closed", "process_gone")),
@@ -125,10 +126,16 @@ def expected_findings(truth: Truth, vantage: str) -> Expected:
             found.must.append(one)
         else:
             found.allowed.append(one)
-    victims = {one.flow for one in [*found.must, *found.allowed] if one.codes & VICTIM_CODES and one.causes <= FULL}
+    victims = {
+        one.flow
+        for one in [*found.must, *found.allowed]
+        if one.codes <= VICTIM_CODES and one.causes == CAUSES["accept_queue_full"]
+    }
     if victims:
         why = f"{len(victims)} victims of a full accept queue"
-        overflow = Expectation(None, frozenset({"accept_queue_overflow"}), frozenset({"server"}), FULL, why)
+        overflow = Expectation(
+            None, frozenset({"accept_queue_overflow"}), frozenset({"server"}), frozenset({"accept_queue_full"}), why
+        )
         (found.must if len(victims) >= MANY_VICTIMS else found.allowed).append(overflow)
     found.must_not += [_expectation(row) for row in truth.get("must_not_find", ())]
     found.allowed += [_kernel(row) for row in allowed_by_kernel(truth)]
@@ -139,10 +146,12 @@ def expected_findings(truth: Truth, vantage: str) -> Expected:
 
 def _expectation(row: Mapping[str, Any]) -> Expectation:
     endpoint, cause = row.get("endpoint"), row.get("cause")
+    if row["label"] in ("accept_queue_reset", "accept_overflow_reset") and not cause:
+        cause = "accept_queue_full"
     causes = CAUSES.get(cause, frozenset({cause})) if cause else frozenset()
     return Expectation(
         row["flow"],
-        frozenset({CODES.get(row["label"], row["label"])}),
+        frozenset(CODES.get(label, label) for label in (row["label"], *row.get("or", ()))),
         frozenset({endpoint} if endpoint in ("client", "server") else ()),
         causes,
         row.get("why") or "the scenario says so",

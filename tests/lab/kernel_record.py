@@ -28,6 +28,7 @@ ABORTS = frozenset(
 _HALF_S, _CLOSE_WAIT_S, _SYN_S = 0.5, 2.0, 2.5
 _PILE, _STORM = 500, 20
 _UNREACHABLE = frozenset(("EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED", "ENOPROTOOPT", "EACCES", "EPROTO"))
+_CLOSING = {"FIN_WAIT1", "FIN_WAIT2", "CLOSING", "TIME_WAIT", "LAST_ACK"}
 _ALIVE = ("ESTABLISHED", "CLOSE_WAIT")
 
 
@@ -42,14 +43,22 @@ def must_by_kernel(truth: Truth, vantage: str) -> list[Row]:
     for row in truth["resets"]:
         if row["kind"] == "sent" and vantage in row["vantages"] and row["reason"] != "forged":
             first.setdefault(row["flow"], row)
-    found: list[Row] = []
-    for flow, row in first.items():
-        why = f"{row['endpoint']} sent RST: {row['reason']}"
-        if row["reason"] in ABORTS:
-            found.append((flow, ("reset_on_close",), row["endpoint"], why))
-        else:  # no socket any more: what it had sent before may have been lost before this tap
-            found.append((flow, ("reset_on_close", "half_open", "half_established_reset"), None, why))
-    return found
+    return [_must(flow, row, truth["states"][flow]) for flow, row in first.items()]
+
+
+def _must(flow: str, row: Mapping[str, Any], ends: Any) -> Row:
+    """What the first reset that a tap saw means: a host without the connection may have ended it before this tap."""
+    role, why = row["endpoint"], f"{row['endpoint']} sent RST: {row['reason']}"
+    if row["reason"] in ABORTS:
+        return flow, ("reset_on_close",), role, why
+    before = {state for begin, _, state, _ in ends[role] if begin < row["t"]}
+    peer = _state_at(ends[PEER[role]], row["t"])
+    if peer == "SYN_SENT":
+        return flow, ("refused",), role, why
+    if "ESTABLISHED" in before and not before & _CLOSING and peer in _ALIVE:
+        # Reset by close() or crashed: unseen here, or seen by nobody.
+        return flow, ("half_open", "reset_on_close"), None, why
+    return flow, ("reset_on_close", "half_open", "half_established_reset", "handshake_aborted"), None, why
 
 
 def _by_states(truth: Truth) -> Iterator[Row]:

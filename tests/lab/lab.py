@@ -242,9 +242,12 @@ class Lab:
         *,
         level: str = "must",
         vantages: Sequence[str] = VANTAGES,
+        otherwise: Sequence[str] = (),
     ) -> None:
+        """What is to be found; ``otherwise``: other readings that the wire allows, one of which will do as well."""
         row = {"flow": self.flow(flow), "label": label, "endpoint": endpoint, "cause": cause}
-        self._must_find.append(row | {"level": level, "vantages": list(vantages)})
+        row |= {"level": level, "vantages": list(vantages)}
+        self._must_find.append(row | ({"or": list(otherwise)} if otherwise else {}))
 
     def must_not_find(self, flow: Sock | str | None, label: str, why: str) -> None:
         self._must_not_find.append({"flow": self.flow(flow), "label": label, "why": why})

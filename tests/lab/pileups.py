@@ -54,6 +54,8 @@ def _half_closed(lab: Lab, *, closer: str) -> None:
         forgetful = "server" if closer == "client" else "client"
         lab.must_find(client, "close_wait_leak", forgetful, level="may")
     lab.wait(HELD_S)
+    last = lab.socket("client").connect()  # the capture's clock stands still when nothing is sent
+    exchange(last, lab.accept(listener))
     lab.must_find(None, "close_wait_pileup", forgetful, f"{forgetful}_does_not_close")
     lab.must_find(None, "fin_wait_2_pileup", closer, f"{forgetful}_does_not_close")
     lab.must_find(None, "connection_leak", "client", level="may")
