@@ -32,6 +32,8 @@ GONE_BY: Final = frozenset({"expire", "give_up", "snd_rst", "rcv_rst", "replaced
 """Causes by which an endpoint loses a connection of which its peer may know nothing."""
 WAITING: Final = frozenset({"ESTABLISHED", "FIN_WAIT_1", "FIN_WAIT_2"})
 """States in which recv() waits."""
+SENDING: Final = frozenset({"ESTABLISHED", "CLOSE_WAIT"})
+"""States in which send() is possible (RFC 9293 3.10.2); who has sent FIN has nothing more to send."""
 
 
 class Row(NamedTuple):
@@ -122,12 +124,14 @@ def _up(end: End) -> Step | None:
 def _half_established(case: Case) -> Iterator[Row]:
     """The client is ESTABLISHED, the server is not: send() succeeds, recv() waits."""
     evidence = case.server.said("synack_after_ack", "stateless_synack")
-    up = _up(case.client)
-    if not evidence or up is None:
+    up, joined = _up(case.client), _up(case.server)
+    if not evidence or up is None or (joined is not None and joined.time <= evidence[0].time):
         return
-    joined = _up(case.server)
+    repeated = bool(case.server.said("synack_after_ack"))
     time = after(case, case.client, up.time)
-    sends = "send() returns success although the server has not completed the handshake: "
+    sends = "send() returns success although "
+    sends += "the server has not" if repeated else "nothing shows that the server has"
+    sends += " completed the handshake: "
     if joined is None:
         sends += "it means only that the client's kernel holds the octets; nothing ever acknowledges them"
     else:
@@ -135,17 +139,40 @@ def _half_established(case: Case) -> Iterator[Row]:
     yield Row("client", Told("send", "ok", sends), time, up.frame, "sent", (("send", "ok"),))
     if joined is not None:
         return
+    if not repeated:
+        yield from _forgotten(case)
+    waits = _waiting(case, up, repeated=repeated)
+    if waits:
+        certainty = "sent" if repeated else "assumed"
+        yield Row("client", Told("recv", "blocked", waits), time, evidence[0].frame, certainty)
+
+
+def _waiting(case: Case, up: Step, *, repeated: bool) -> str:
+    """Why and how long the client's recv() waits on a half-established connection; "": it does not."""
     reset = case.client.last("rcv_rst")
-    waits = "recv() waits: the server never completed the handshake, and sends nothing"
+    waits = (
+        "recv() waits: the server never completed the handshake" if repeated else "recv() waits: no word of the server"
+    )
     if reset is not None and case.client.count("octets"):
-        waits += f", until the client's own octets draw a RST {_later(reset, up)} later"
-    elif reset is not None:
-        waits += f", until it answers by RST {_later(reset, up)} later"
-    elif case.client.state in WAITING:
-        waits += "; a client that only receives is never told, only sending or keepalive would find out"
-    else:
+        return f"{waits}, until the client's own octets draw a RST {_later(reset, up)} later"
+    if reset is not None:
+        return f"{waits}, until it answers by RST {_later(reset, up)} later"
+    if case.client.state not in WAITING:
+        return ""
+    if case.client.count("octets"):
+        return f"{waits}, until a RST answers the client's own octets or its kernel gives them up (ETIMEDOUT)"
+    return f"{waits}; a client that only receives is never told, only sending or keepalive would find out"
+
+
+def _forgotten(case: Case) -> Iterator[Row]:
+    """The server sent one SYN-ACK and was never heard again: two causes leave the same trace."""
+    expired = case.server.last("expire")
+    if expired is None:
         return
-    yield Row("client", Told("recv", "blocked", waits), time, evidence[0].frame, "sent")
+    text = "accept() seems never to return this connection: the server has kept no request for it (SYN cookie, full"
+    text += " queue); if it vanished right after the handshake, accept() has returned"
+    told = Told("accept", "blocked", text)
+    yield Row("server", told, expired.time, expired.frame, expired.certainty, (("accept", "blocked"),))
 
 
 def _later(step: Step, earlier: Step) -> str:
@@ -160,8 +187,8 @@ def _never_notices(case: Case, end: End) -> Iterator[Row]:
     other = case.other(end)
     if case.one_way or end.state not in WAITING or other.state != "CLOSED" or not other.steps:
         return
-    lost = other.steps[-1]
-    if lost.cause not in GONE_BY or end.said("unanswered"):
+    lost, up = other.steps[-1], _up(end)
+    if lost.cause not in GONE_BY or end.said("unanswered") or up is None or up.certainty == "assumed":
         return
     shut = "" if end.state == "ESTABLISHED" else "; nobody asks if its socket is closed, not shut down"
     # who gave up had no answer: this endpoint may be gone itself
@@ -252,7 +279,7 @@ def _blocked(case: Case, end: End) -> Iterator[Row]:
     peer = case.other(end)
     notes = peer.said("zero_window", "window_opened")
     for index, note in enumerate(notes):
-        if note.event != "zero_window":
+        if note.event != "zero_window" or end.before(note.frame) not in SENDING:
             continue
         follows = notes[index + 1] if index + 1 < len(notes) else None
         until = follows.time if follows else _ended(case, end, note)

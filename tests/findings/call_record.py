@@ -8,20 +8,22 @@ An error is handed out once (Linux, sock_error): after it recv() returns 0 and s
 shutdown send() fails with EPIPE.  This is what the record is replayed with.  Left out, and counted as unseen:
 connections that the tap has not seen, octets that never passed it, and stretches that it cannot know, as the file says.
 
-Never judges: it only counts calls.
+Never judges: it only counts calls.  `python -m tests.findings.call_record FOLDER` shows the figures of laboratory runs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import observer
-from tests.tcp.kernel_truth import Case, end_of
+from tests.tcp.kernel_truth import TAPS, Case, end_of
 
 GUARD_NS = 5_000_000
 LONG_NS = 200_000_000
@@ -69,6 +71,36 @@ class Tally:
     def share(self) -> float:
         """Percent of the calls that agree."""
         return 100 * self.right / (self.right + self.wrong) if self.right + self.wrong else 100.0
+
+
+def laboratory(folder: Path) -> list[Case]:
+    """NAME/truth.json with NAME/client.pcap, NAME/middle.pcap and NAME/server.pcap, as tests/lab writes them."""
+    return [
+        Case(truth.parent.name, tap, capture, truth)
+        for truth in sorted(folder.glob("*/truth.json"))
+        if '"calls"' in truth.read_text()
+        for tap in TAPS
+        for capture in sorted(truth.parent.glob(f"{tap}.pcap*"))
+    ]
+
+
+def tally_of(
+    cases: Iterable[Case], title: str, one: Callable[[Case], Tally] | None = None, show: Callable[[str], None] = print
+) -> Tally:
+    """Compare all of them, and show the figures of each and every difference."""
+    show(f"\n{title}: calls that agree, that differ, that the tap cannot know")
+    total, by_name = Tally(), dict[str, Tally]()
+    for case in cases:
+        tally = (one or compare)(case)
+        by_name.setdefault(case.name, Tally()).add(tally)
+        total.add(tally)
+    for name, tally in [*by_name.items(), ("all", total)]:
+        show(f"  {name:32}{tally.right:7}{tally.wrong:5}{tally.unseen:5}{tally.share:9.2f} %")
+    for kind, count in total.kinds.most_common():
+        show(f"    {count:5}  {kind}")
+    for mistake in total.mistakes:
+        show(f"      {mistake}")
+    return total
 
 
 def sockets_of(truth: Mapping[str, Any]) -> dict[tuple[str, str], tuple[Pair, list[Call]]]:
@@ -319,3 +351,9 @@ class Replay:
         return "" if any(said == "ok" and time <= call.end + self._slack for said, time in self._rows["recv"]) else (
             self._else(call)
         )  # fmt: skip
+
+
+if __name__ == "__main__":
+    found = laboratory(Path(sys.argv[1]))
+    tally_of(found, "calls")
+    tally_of(found, "accept() possible", acceptable)

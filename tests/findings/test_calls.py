@@ -96,6 +96,18 @@ def test_a_half_established_connection_that_recovers_blocks_nobody() -> None:
     assert not [line for line in told(talk) if line[2] == "blocked"]
 
 
+def test_one_synack_and_silence_has_two_explanations() -> None:
+    talk = Talk()
+    talk.client.syn()
+    talk.server.synack()
+    talk.client.ack()
+    talk.client.data(lost=True)
+    for pause in (0.2, 0.4, 0.8, 1.6, 3.2):
+        talk.wait(pause).client.again(lost=True)
+    assert "if it vanished right after" in sentence(talk, "server", "accept", "blocked")
+    assert "nothing shows that the server has completed" in sentence(talk, "client", "send", "ok")
+
+
 def test_why_a_receiver_never_notices_a_dead_peer() -> None:
     talk = Talk().open()
     talk.server.reset(lost=True)

@@ -6,14 +6,13 @@ kernel's own states say from when on accept() could return, or never, also where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from observer import Options
 from observer.tcp.layout import RULES
-from tests.findings.call_record import Tally, acceptable, compare
+from tests.findings.call_record import Tally, acceptable, tally_of
 from tests.tcp.kernel_truth import Case, own_captures, three_taps
 
 LEAST_PERCENT = 99.0
@@ -32,23 +31,6 @@ def given(shared: Path) -> list[Case]:
 @pytest.fixture
 def own(captures: Path) -> list[Case]:
     return own_captures(captures)
-
-
-def tally_of(cases: Iterable[Case], title: str, one: Callable[[Case], Tally] = compare) -> Tally:
-    """Compare all of them and show the figures of each."""
-    print(f"\n{title}: calls that agree, that differ, that the tap cannot know")
-    total, by_name = Tally(), dict[str, Tally]()
-    for case in cases:
-        tally = one(case)
-        by_name.setdefault(case.name, Tally()).add(tally)
-        total.add(tally)
-    for name, tally in [*by_name.items(), ("all", total)]:
-        print(f"  {name:32}{tally.right:7}{tally.wrong:5}{tally.unseen:5}{tally.share:9.2f} %")
-    for kind, count in total.kinds.most_common():
-        print(f"    {count:5}  {kind}")
-    for mistake in total.mistakes:
-        print(f"      {mistake}")
-    return total
 
 
 def check(total: Tally, least: int) -> None:
