@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import numpy
+
+from observer.findings.around import ADDRESS_SHIFT, SERVER_SPOKE
 from observer.findings.crowds import EVIDENCE, counted
 from observer.findings.survey import Survey
 from observer.findings.verdict import End, Verdict, clean_frames
@@ -42,7 +45,8 @@ def overflows(survey: Survey) -> Iterator[Verdict]:
         for episode in _episodes(sorted(found, key=lambda verdict: verdict.begin or 0), calm, survey.around.end_ns):
             surely = [verdict for verdict in episode if verdict.code != "syn_dropped"]
             sure_of_one = any(verdict.grade == "confirmed" for verdict in surely)
-            if sure_of_one or len({verdict.stream for verdict in episode}) >= (2 if surely else SYNS_ALONE):
+            several = len({verdict.stream for verdict in episode}) >= (2 if surely else SYNS_ALONE)
+            if sure_of_one or (several and not _served(survey, server, episode)):
                 yield _verdict(survey, server, episode, surely)
 
 
@@ -61,14 +65,28 @@ def _episodes(victims: Sequence[Verdict], calm_ns: int, now: int) -> Iterator[li
         yield episode
 
 
+def _served(survey: Survey, server: End, victims: list[Verdict]) -> bool:
+    """Whether more connections were served meanwhile than suffered: a full queue keeps them out all alike."""
+    crowd, around = survey.crowd, survey.around
+    begins = [verdict.begin for verdict in victims if verdict.begin is not None]
+    others = numpy.setdiff1d(around.of_listener(server[0] << ADDRESS_SHIFT | server[1]), _streams(victims))
+    begun = (crowd.first[others] >= min(begins)) & (crowd.first[others] <= max(begins))
+    return int((begun & (crowd.bits[others] & SERVER_SPOKE != 0)).sum()) > len(_streams(victims))
+
+
+def _streams(victims: Sequence[Verdict]) -> list[int]:
+    """The connections that suffered, each once."""
+    return list(dict.fromkeys(verdict.stream for verdict in victims if verdict.stream is not None))
+
+
 def _verdict(survey: Survey, server: End, episode: list[Verdict], surely: list[Verdict]) -> Verdict:
     around = survey.around
     begin = min(verdict.begin or 0 for verdict in episode)
     ends = [verdict.end for verdict in episode]
     end = None if None in ends else max(end for end in ends if end is not None)
     grade = min((verdict.grade for verdict in surely), key=GRADES.index) if surely else "suspected"
-    streams = {verdict.stream: None for verdict in [*surely, *episode] if verdict.stream is not None}
-    listener = server[0] << 16 | server[1]
+    streams = _streams([*surely, *episode])
+    listener = server[0] << ADDRESS_SHIFT | server[1]
     touched = around.of_listener(listener)
     during = int((survey.crowd.first[touched] <= (around.end_ns if end is None else end)).sum()) if len(touched) else 0
     length = (around.end_ns if end is None else end) - begin
@@ -82,7 +100,7 @@ def _verdict(survey: Survey, server: End, episode: list[Verdict], surely: list[V
         end=end,
         server=server,
         frames=_frames(episode),
-        streams=list(streams),
+        streams=streams,
         summary=f"{len(streams):,} of {counted(during)} suffered from a full accept queue {within}: {_kinds(episode)}.",
         unknown=around.caveat(
             ""

@@ -320,16 +320,18 @@ def episodes(*victims: Verdict) -> list[Verdict]:
 
 
 def test_victims_of_a_full_accept_queue_are_one_episode_until_it_is_calm() -> None:
-    (one,) = episodes(victim(3, 1, 4), victim(4, 13, 15), victim(5, 2, 3, "accept_overflow_reset"))
+    (one,) = episodes(victim(3, 1, 4, grade="confirmed"), victim(4, 13, 15), victim(5, 2, 3, "accept_overflow_reset"))
     assert (one.begin, one.end) == (samples.ns(1), samples.ns(15))
     assert one.server == (1, 80) and sorted(one.streams) == [3, 4, 5]
     assert "3 of 16 connections" in one.summary and "2 half-established, 1 reset at once" in one.summary
-    first, second = episodes(*(victim(number, at, at + 1) for number, at in enumerate([1, 2, 12.5, 40, 41])))
+    first, second = episodes(
+        *(victim(number, at, at + 1, grade="confirmed") for number, at in enumerate([1, 2, 12.5, 40, 41]))
+    )
     assert (first.end, second.begin, second.end) == (samples.ns(13.5), samples.ns(40), samples.ns(42))
 
 
 def test_an_episode_that_lasts_has_no_end() -> None:
-    (one,) = episodes(victim(3, 1, None), victim(4, 90, 91))
+    (one,) = episodes(victim(3, 1, None, grade="confirmed"), victim(4, 90, 91))
     assert one.end is None
 
 
@@ -337,6 +339,12 @@ def test_one_lost_ack_is_no_episode() -> None:
     assert episodes(victim(3, 1, 2, cause="final_ack_lost"), victim(4, 1, 2, cause="final_ack_lost")) == []
     assert episodes(victim(3, 1, 2)) == []
     assert len(episodes(victim(3, 1, 2, grade="confirmed"))) == 1
+
+
+def test_victims_between_many_that_are_served_suffer_from_loss() -> None:
+    assert episodes(victim(3, 1, 2), victim(4, 8, 9)) == []
+    assert episodes(victim(3, 1, 2, grade="suspected"), victim(4, 8, 9, grade="suspected")) == []
+    assert len(episodes(victim(3, 1, 2, grade="suspected"), victim(4, 1.5, 9, grade="suspected"))) == 1
 
 
 def test_dropped_syns_alone_are_suspected_from_the_third_on() -> None:
