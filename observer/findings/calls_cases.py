@@ -60,23 +60,23 @@ def marker() -> Finding:
         wakes=[
             Wake(name)
             for name in (
-                "synack_after_ack", "stateless_synack", "keepalive_probe", "zero_window", "unanswered", "icmp_error",
-                "fast_open",
+                "synack_after_ack", "stateless_synack", "zero_window", "unanswered", "icmp_error", "fast_open",
             )
         ],
-        wakes_flows=_one_is_gone,
+        wakes_flows=_one_is_gone_or_probed,
     )  # fmt: skip
 
 
-def _one_is_gone(flows: Mapping[str, Any], options: Options) -> Any:
-    """One endpoint waits, the other is closed, and no FIN has ended it."""
+def _one_is_gone_or_probed(flows: Mapping[str, Any], options: Options) -> Any:
+    """One endpoint waits, the other is closed, and no FIN has ended it; or a reset one had seen keepalive probes."""
     import numpy
 
     waiting = numpy.array([STATES.index(state) for state in sorted(WAITING)])
-    closed, fin = STATES.index("CLOSED"), ENDINGS.index("fin")
+    closed, fin, reset = STATES.index("CLOSED"), ENDINGS.index("fin"), ENDINGS.index("reset")
     client, server = flows["client_state"], flows["server_state"]
     lost = numpy.isin(client, waiting) & (server == closed) | numpy.isin(server, waiting) & (client == closed)
-    return lost & (flows["ended"] != fin)
+    probes = numpy.maximum(flows["client_keepalives"], flows["server_keepalives"])
+    return lost & (flows["ended"] != fin) | (probes >= KEEPALIVE_PROBES) & (flows["ended"] == reset)
 
 
 def calls_of(case: Case) -> Iterator[Row]:
