@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from observer.findings.calls_words import SENDS, Told, errno_of_icmp
 from observer.findings.case import Case, End, Note, Step
+from observer.findings.words import SECOND, duration, times
 from observer.registry import Finding, Wake
 from observer.schema import ENDINGS, STATES
 
 if TYPE_CHECKING:
     from observer.options import Options
 
-SECOND: Final = 1_000_000_000
 LONG_TRIP: Final = SECOND // 5
 """A round trip of the handshake from here on may be a loss or a pause: Linux repeats after 200 ms at least
 (TCP_RTO_MIN)."""
@@ -102,17 +102,6 @@ def after(case: Case, end: End, time: int) -> int:
     return time + trip // 2 if once and 0 < trip < LONG_TRIP else time
 
 
-def seconds(span: int) -> str:
-    """A duration in words.
-
-    Examples
-    --------
-    >>> seconds(3_900_000_000), seconds(41_000_000)
-    ('3.9 s', '41 ms')
-    """
-    return f"{span / SECOND:.3g} s" if span >= SECOND else f"{span / 1e6:.3g} ms"
-
-
 def _up(end: End) -> Step | None:
     """Its first step behind the handshake."""
     return next((step for step in end.steps if step.to_state in ("ESTABLISHED", "CLOSE_WAIT")), None)
@@ -176,7 +165,7 @@ def _forgotten(case: Case) -> Iterator[Row]:
 
 
 def _later(step: Step, earlier: Step) -> str:
-    return seconds(max(step.time - earlier.time, 0))
+    return duration(max(step.time - earlier.time, 0))
 
 
 # --- why does a receiver never notice a dead peer? ------------------------------------------------------
@@ -214,7 +203,7 @@ def _unanswered(case: Case, end: End, *, known: bool) -> Iterator[Row]:
             break
         first = note
     if not known:
-        text = f"send() has returned success, yet its octets are sent again {last.value} times and nothing answers"
+        text = f"send() has returned success, yet its octets are sent again {times(last.value)} and nothing answers"
         yield Row(end.name, SENDS._replace(sentence=text), first.time, first.frame, "sent")
     yield from _gave_up(case, end, last)
 
@@ -286,11 +275,11 @@ def _blocked(case: Case, end: End) -> Iterator[Row]:
         probes = sum(1 for probe in end.said("window_probe") if note.time <= probe.time <= until)
         if until - note.time < least and not probes:
             continue
-        span = f"for {seconds(until - note.time)}"
+        span = f"for {duration(until - note.time)}"
         if follows is None:
             span += ", and it never opens again in this capture"
         text = f"send() blocks once the {end.name}'s own buffer is full: the {peer.name} announces window 0 {span},"
-        text += f" its application does not read{f' ({probes} probes)' if probes else ''}"
+        text += f" its application does not read{f' (asked {times(probes)})' if probes else ''}"
         told = Told("send", "blocked", text)
         certainty = "acknowledged" if probes else "assumed"
         yield Row(end.name, told, after(case, end, note.time), note.frame, certainty)
