@@ -20,7 +20,7 @@ from observer.findings.crowds import counted, evidence, groups, members, peak_of
 from observer.findings.survey import Survey
 from observer.findings.time_wait import CLIENT, port_range
 from observer.findings.verdict import Verdict, clean_frames
-from observer.findings.words import SECOND, duration
+from observer.findings.words import SECOND
 from observer.options import Options
 from observer.registry import Finding
 from observer.schema import ENDPOINTS, STATES
@@ -189,7 +189,7 @@ def _used_up_verdict(survey: Survey, key: int, streams: Array, use: Use) -> Verd
         summary=text,
         unknown=around.caveat(
             f"that the client's ports are {use.ports[0]}-{use.ports[1]} is assumed (Options.ephemeral_ports)",
-            f"that TIME-WAIT lasts {duration(round(around.options.profile().time_wait_s * SECOND))} is assumed",
+            f"that TIME-WAIT lasts {around.options.profile().time_wait_s:g} s is assumed (Options.time_wait_s)",
             "failures of connect() before the first SYN are not on the wire",
         ),
     )

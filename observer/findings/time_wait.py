@@ -146,7 +146,7 @@ def _verdict(survey: Survey, pile: Pile, side: int, client: End | None, server: 
         + " " + _outlook(pile, lasts, _leaves(spans, rows, lasts, around.end_ns)),
         remedy=None if side == CLIENT else SERVER_REMEDY,
         unknown=around.caveat(
-            f"that TIME-WAIT lasts {lasts:g} s is assumed (--stack, Options.time_wait_s)",
+            f"that TIME-WAIT lasts {lasts:g} s is assumed (Options.time_wait_s)",
             f"that the client's ports are {pile.ports[0]}-{pile.ports[1]} is assumed",
         ),
     )  # fmt: skip
