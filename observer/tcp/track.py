@@ -34,7 +34,7 @@ from observer.segments import (
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.archive import retire, revive, row_of
-from observer.tcp.events import MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
+from observer.tcp.events import EV_WHO, EVENT_STRIDE, MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
 from observer.tcp.evidence import append
 from observer.tcp.flowtable import (
     find_slot,
@@ -75,6 +75,7 @@ from observer.tcp.layout import (
     FLOW_STRIDE,
     FLOW_SWAPPED,
     G_DUPLICATE_NS,
+    G_EVENTS,
     G_MASK,
     G_NOW,
     G_QUOTED,
@@ -211,7 +212,7 @@ def segment(
         marks[i * MARK_STRIDE + M_STREAM] = fresh << 1
         marks[i * MARK_STRIDE + M_MARKS] = 0
         if kept & SLOT_FLOW:
-            replace_opener(flows, log, events, g, flow, from_server, rows, s)
+            replace_opener(flows, log, events, g, flow, from_server, rows, s, fresh)
         return 0
     if not kept & SLOT_FLOW:
         flow = promote(streams, slots, flows, log, events, g, scratch, at, stream)
@@ -338,11 +339,16 @@ def wake(flows: Int64s, flow: int, x: int) -> int:
 
 @kernel
 def replace_opener(
-    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, from_server: int, rows: Int64s, s: int
-) -> int:
-    """A SYN with a new number: its sender has nothing left of the old incarnation."""
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, from_server: int, rows: Int64s, s: int,
+    fresh: int,
+) -> int:  # fmt: skip
+    """A SYN with a new number, of a fresh stream: its sender has nothing left of the old incarnation."""
     x = flow + (SERVER if from_server else CLIENT)
     run_timers(flows, log, g, flow, rows[s + TIME])
+    if flows[x + E_STATE] == TIME_WAIT and rows[s + FLAGS] & ACK_FLAG == 0:
+        # the fresh stream has no flow row yet; who sends a SYN is its client
+        note(flows, events, g, flow, x, TIME_WAIT_REUSED, flows[flow + STREAM], rows[s + TIME], rows[s + FRAME])
+        events[(g[G_EVENTS] - 1) * EVENT_STRIDE + EV_WHO] = fresh << 1
     append(flows, log, g, x, REPLACED, SENT, rows[s + TIME], rows[s + FRAME])
     return 0
 

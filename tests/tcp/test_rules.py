@@ -577,7 +577,20 @@ def test_a_new_incarnation_is_not_merged_with_the_old_one() -> None:
     assert talk.final(0) == ("CLOSED", "CLOSED")
     assert talk.history("client", 0).endswith("TIME_WAIT acknowledged, CLOSED sent")
     assert talk.final(1) == ("ESTABLISHED", "ESTABLISHED")
-    assert "new_incarnation" in talk.told()
+    told = talk.told()
+    assert "new_incarnation" in told
+    assert "time_wait_reused" in told, "its client held TIME-WAIT (RFC 6191)"
+
+
+def test_a_new_incarnation_of_a_live_connection_reuses_no_time_wait() -> None:
+    talk = Talk().open()
+    talk.client.fin()
+    talk.server.ack()
+    talk.client.syn(new=True)
+    talk.server.iss = talk.server.next = 900_000
+    talk.server.synack()
+    talk.client.ack()
+    assert "time_wait_reused" not in talk.told()
 
 
 def test_the_same_frame_twice_is_no_retransmission() -> None:
