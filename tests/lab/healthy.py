@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,18 @@ _PATIENCE_S = 180
 _SERVED_S = 20
 
 
-def play(folder: Path, *, connections: int = 10_000, ipv6: bool = False, loss_percent: float = 0) -> dict[str, Any]:
-    """Run every step; the captures, ``programs.log`` and ``truth.json`` (the answer) are then in ``folder``."""
+def play(
+    folder: Path,
+    *,
+    connections: int = 10_000,
+    ipv6: bool = False,
+    loss_percent: float = 0,
+    only: Collection[str] = (),
+) -> dict[str, Any]:
+    """Run every step, or those whose names begin with one of ``only``.
+
+    The captures, ``programs.log`` and ``truth.json`` (which is also the answer) are then in ``folder``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "programs.log"
     log.unlink(missing_ok=True)
@@ -54,6 +65,7 @@ def play(folder: Path, *, connections: int = 10_000, ipv6: bool = False, loss_pe
     try:
         work.chmod(0o755)  # PostgreSQL's user passes through
         plan = steps(connections, network.addresses["server"][ipv6], work)
+        plan = [step for step in plan if not only or step.name.startswith(tuple(only))]
         able = [step for step in plan if not absent(step)]
         servers = Servers(network, work, log, [step.port for step in able])
         _wait_served(network, [step.port for step in able])

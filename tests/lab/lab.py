@@ -138,7 +138,7 @@ class Lab:
             self._taps.stop(grace_s=0)
         if self._diag is not None and self._diag.poll() is None:
             self._diag.kill()
-            self._diag.wait(5)
+            self._diag.communicate(timeout=5)
         if self._trace is not None:
             self._trace.discard()
         for sock in self._sockets:

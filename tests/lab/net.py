@@ -212,7 +212,7 @@ class Network:
         """Remove everything that was made here."""
         if self._delay_process is not None:
             self._delay_process.terminate()
-            self._delay_process.wait(5)
+            self._delay_process.communicate(timeout=5)
         for namespace in self.namespaces.values():
             namespace.delete()
         os.close(self._lock)

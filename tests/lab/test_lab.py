@@ -1,7 +1,11 @@
-"""The laboratory live: what the kernel says happened is in the captures, and nothing is left behind."""
+"""The laboratory live: what the kernel says happened is in the captures, and nothing is left behind.
+
+OBSERVER_LAB_SLOW=1 plays every scenario, the whole TIME-WAIT included (seven minutes); the default takes one.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from . import SCENARIOS, Lab, missing, net, run, soak
+from . import SCENARIOS, Lab, healthy, missing, net, programs, run, soak
+from .expected import expected_calls, expected_findings
 from .frames import ACK, FIN, RST, SYN, Frame
+from .soak import BEHAVIOURS, plans
 from .truth import Poll, timeline
 
 live = pytest.mark.usefixtures("laboratory")
@@ -83,6 +89,8 @@ def test_half_established_is_what_the_kernel_says(tmp_path: Path) -> None:
     lab = run("abort_on_overflow", tmp_path)
     victims = [row["flow"] for row in lab.truth["must_find"] if row["label"] == "accept_overflow_reset"]
     assert len(victims) == 3
+    told = {row["flow"] for row in lab.truth["resets"] if row["reason"] == "LISTENER"}
+    assert told == set(victims), "the RST of a listener is told from a forged one"
     for flow in victims:
         assert states(lab, "client", flow) == ["CLOSED", "SYN_SENT", "ESTABLISHED", "CLOSED"]
         assert "ESTABLISHED" not in states(lab, "server", flow)
@@ -133,6 +141,92 @@ def test_soak_plays_every_connection(tmp_path: Path) -> None:
     assert len(sent(lab, "middle", "client")) > len(sent(lab, "server", "client")), "the path loses"
     last = {states(lab, "client", flow)[-1] for flow in lab.truth["states"]}
     assert {"TIME_WAIT", "CLOSED"} <= last
+
+
+@live
+def test_two_laboratories_at_once_share_nothing() -> None:
+    first, second = net.Network(), net.Network()
+    try:
+        assert not {*first.names.values()} & {*second.names.values()}
+        ours, theirs = ({a for pair in lab.addresses.values() for a in pair} for lab in (first, second))
+        assert not ours & theirs
+    finally:
+        first.close()
+        second.close()
+
+
+@live
+def test_each_reset_is_told_with_its_reason(tmp_path: Path) -> None:
+    lab = run("data_after_close", tmp_path / "late")
+    (sent_row,) = (row for row in lab.truth["resets"] if row["kind"] == "sent")
+    assert (sent_row["endpoint"], sent_row["vantages"]) == ("server", ["client", "middle", "server"])
+    assert sent_row["reason"] in ("TCP_TIMEWAIT_SOCKET", "NO_SOCKET", "LISTENER"), "no live socket sent it"
+    assert [row["endpoint"] for row in lab.truth["resets"] if row["kind"] == "accepted"] == ["client"]
+    forged = run("injected_reset", tmp_path / "forged").truth["resets"]
+    assert {(row["reason"], *row["vantages"]) for row in forged if row["kind"] == "sent"} == {
+        ("forged", "client", "middle")
+    }
+
+
+@live
+def test_a_blind_reset_changes_no_state(tmp_path: Path) -> None:
+    lab = run("blind_reset", tmp_path)
+    assert states(lab, "client")[-1] == "TIME_WAIT"
+    assert [row["kind"] for row in lab.truth["resets"]] == ["sent", "sent"], "seen twice, accepted never"
+
+
+@live
+def test_a_cancelled_connect_resets(tmp_path: Path) -> None:
+    lab = run("connect_cancelled", tmp_path)
+    assert states(lab, "client") == ["CLOSED", "SYN_SENT", "CLOSED"]
+    assert sent(lab, "server", "client")[-1].flags == RST
+
+
+@live
+def test_every_call_of_a_soak_belongs_to_a_connection(tmp_path: Path) -> None:
+    assert {plan.behaviour for plan in plans(seed=9, connections=60)} == set(BEHAVIOURS), "choose another seed"
+    lab = soak(tmp_path, seed=9, connections=60)
+    calls = expected_calls(lab.truth)
+    assert {call.flow for call in calls} == set(lab.truth["states"])
+    established = {flow for flow in lab.truth["states"] if "ESTABLISHED" in states(lab, "server", flow)}
+    assert {call.flow for call in calls if call.call == "accept"} == established
+    outcomes = {call.outcome for call in calls}
+    assert {"ok", "eof", "ECONNRESET", "ECONNREFUSED"} <= outcomes
+    must = {code for tap in lab.frames for one in expected_findings(lab.truth, tap).must for code in one.codes}
+    assert {"reset_on_close", "half_open", "refused"} <= must
+
+
+@live
+@pytest.mark.parametrize("loss_percent", [0, 1])
+def test_healthy_traffic_of_real_programs(tmp_path: Path, loss_percent: int) -> None:
+    if lacking := [tool for tool in ("nginx", "ab", "curl") if not programs.shutil.which(tool)]:
+        pytest.skip(f"healthy traffic needs {', '.join(lacking)}")
+    found = healthy.play(tmp_path, connections=100, loss_percent=loss_percent, only=("ab", "curl"))
+    assert found["connections"] >= 200
+    assert all(set(row["statuses"]) == {0} for row in found["steps"]), "every program says that all is well"
+    assert not expected_findings(found, "middle").must
+    aborts = sum(
+        count
+        for row in found["steps"]
+        for counted in row["counters"].values()
+        for name, count in counted.items()
+        if name.startswith("TCPAbort")
+    )
+    assert aborts == sum(row["reason"].startswith("TCP_ABORT") for row in found["resets"]), "two records of the kernel"
+
+
+@live
+@pytest.mark.skipif("OBSERVER_LAB_SLOW" not in os.environ, reason="takes minutes: set OBSERVER_LAB_SLOW=1")
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_plays(tmp_path: Path, name: str) -> None:
+    lab = run(name, tmp_path)
+    expectations = [*lab.truth["must_find"], *lab.truth["must_not_find"], *lab.truth["cannot_be_known"]]
+    assert {row["flow"] for row in expectations} - {None} <= set(lab.truth["states"])
+    assert {call.flow for call in expected_calls(lab.truth)} <= set(lab.truth["states"])
+    if name == "time_wait_full":
+        waits = [row for ends in lab.truth["states"].values() for row in ends["client"] if row[2] == "TIME_WAIT"]
+        assert waits[0][1] - waits[0][0] == pytest.approx(60, rel=0.06), "TCP_TIMEWAIT_LEN, and timers run late"
 
 
 def test_every_scenario_says_what_it_is_about() -> None:
