@@ -19,7 +19,7 @@ from observer import kernels, observe
 from observer.capture import open_capture
 from observer.schema import Addresses, Coded, Columns
 
-TABLES = ("flows", "transitions", "events", "skipped")
+TABLES = ("flows", "transitions", "events", "skipped", "findings", "calls")
 NAMED_AFTER_FILES = ("file",)
 FOLDER = Path(__file__).resolve().parents[2] / "captures"
 OWN = sorted(path for path in FOLDER.iterdir() if ".pcap" in path.name)
