@@ -20,6 +20,7 @@ import click
 
 from observer import __version__
 from observer.errors import ObserverError
+from observer.outputs.choices import Code, Formats, stack_options
 
 if TYPE_CHECKING:
     from observer.capture import Chunk
@@ -35,7 +36,7 @@ DAMAGED = 1
 BAD_USAGE = 2
 FOUND = 3
 INTERRUPTED = 130
-WRITTEN = ("findings", "flows", "transitions", "events", "calls", "skipped")
+WRITTEN = ("findings", "flows", "transitions", "events", "resets", "calls", "skipped")
 """Tables that `-o` writes unless told otherwise."""
 ON_DEMAND = ("population", "packets")
 """Tables that `-o` writes if they are named."""
@@ -53,43 +54,6 @@ def commands() -> None:
     observer explain capture.pcap 5      one connection's story (tcp.stream eq 5)
     observer annotate in.pcap out.pcapng the findings as comments for Wireshark
     """
-
-
-class Formats(click.ParamType[str]):
-    """Names of file formats with commas between; which there are is asked only when help is printed."""
-
-    name = "formats"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Name the formats that there are."""
-        from observer.registry import Writer, collect
-
-        return ",".join(collect(Writer))
-
-
-class Code(click.ParamType[str]):
-    """The code of a finding; which there are is asked only when one is given."""
-
-    name = "code"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the code as it is registered, or complain with a list of all."""
-        from observer.registry import Finding, choose
-
-        return choose(Finding, [value.strip().lower().replace("-", "_")])[0].name
-
-
-def stack_options(function: Any) -> Any:
-    """Add the options that choose timers."""
-    stacks = click.Choice(["linux", "windows", "bsd", "rfc"])
-    for option in (
-        click.option(
-            "--time-wait", type=float, metavar="SECONDS", help="How long TIME-WAIT lasts, whatever the stack."
-        ),
-        click.option("--stack", type=stacks, default="linux", show_default=True, help="Whose timers are assumed."),
-    ):
-        function = option(function)
-    return function
 
 
 @commands.command()
@@ -282,6 +246,20 @@ def schema(tables: tuple[str, ...], markdown: bool) -> int:
     return DONE
 
 
+@commands.command("findings")
+@click.argument("codes", nargs=-1, type=Code(), metavar="[CODE]...")
+@click.option("--markdown", is_flag=True, help="Print a table in Markdown.")
+def finding_codes(codes: tuple[str, ...], markdown: bool) -> int:
+    """Document the findings: what each means, its causes, what to do about it, and where its criteria come from."""
+    from observer.outputs.documentation import markdown_finding_codes, render_finding_codes
+    from observer.outputs.text import terminal_width
+    from observer.registry import Finding, choose, collect
+
+    known = choose(Finding, codes) if codes else list(collect(Finding).values())
+    _show(markdown_finding_codes(known) if markdown else render_finding_codes(known, width=terminal_width(sys.stdout)))
+    return DONE
+
+
 # --- what commands share ---------------------------------------------------------------------------------
 def _observe(files: Iterable[str], stack: Any, time_wait: float | None, keep: Iterable[int] = ()) -> Observation:
     from observer.observe import read as read_captures
@@ -363,10 +341,7 @@ def _wanted(output: Path | None, formats: str | None, tables: str | None) -> tup
 
     names = [name for name in (tables or ",".join(WRITTEN)).replace(" ", "").split(",") if name]
     for name in names:
-        if table(name).name not in (*WRITTEN, *ON_DEMAND):
-            raise click.UsageError(
-                f"table {name} is not made from a capture by this command; there are {', '.join(WRITTEN + ON_DEMAND)}"
-            )
+        table(name)
     return choose(Writer, (formats or "csv").replace(" ", "").split(",")), list(dict.fromkeys(names))
 
 

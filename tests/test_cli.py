@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from observer.cli import BAD_USAGE, DAMAGED, DONE, FOUND, main
+from observer.cli import BAD_USAGE, DAMAGED, DONE, FOUND, ON_DEMAND, WRITTEN, main
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 CAPTURE = CAPTURES / "orderly-close-client.pcap"
@@ -127,6 +127,35 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert "community_id" in capsys.readouterr().out
     assert run("schema", "--markdown") == DONE
     assert "| `proof_frame` |" in capsys.readouterr().out
+
+
+def test_every_finding_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    from observer.registry import Finding, collect
+
+    assert run("findings") == DONE
+    out = capsys.readouterr().out
+    known = collect(Finding)
+    assert [line.split("  ")[0] for line in out.splitlines() if line[:1] not in (" ", "")] == sorted(
+        known, key=lambda name: (known[name].judge is None, name)
+    )
+    assert all(len(line) <= 80 and line.isprintable() for line in out.splitlines())
+    words = " ".join(out.split())
+    for finding in known.values():
+        for text in (finding.title, finding.definition, finding.remedy, finding.source, *finding.causes.values()):
+            assert " ".join(text.split()) in words, finding.name
+    assert run("findings", "half-open", "--markdown") == DONE
+    assert capsys.readouterr().out.count("\n") == 3
+
+
+def test_all_tables_can_be_written(tmp_path: Path) -> None:
+    from observer.schema import TABLES
+
+    assert set(TABLES) == {*WRITTEN, *ON_DEMAND}
+    assert run("read", QUEUE, "-o", tmp_path, "--format", "csv,parquet,jsonl", "--table", ",".join(TABLES)) == DONE
+    for suffix in ("csv", "parquet", "jsonl"):
+        assert {path.stem for path in tmp_path.glob(f"*.{suffix}")} == set(TABLES)
+    assert run("read", QUEUE, "-o", tmp_path / "usual") == DONE
+    assert {path.stem for path in (tmp_path / "usual").iterdir()} == set(WRITTEN) >= {"findings", "calls"}
 
 
 @pytest.mark.parametrize(

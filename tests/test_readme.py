@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
+from observer.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -77,6 +79,19 @@ def test_command_prints_what_stands_there(command: Command, tmp_path: Path) -> N
     assert doctest.OutputChecker().check_output(wanted, got, flags), f"wanted:\n{wanted}\ngot:\n{got}"
 
 
+def test_findings_are_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table is what `observer findings --markdown` prints."""
+    assert main(["findings", "--markdown"]) == 0
+    wanted = capsys.readouterr().out
+    text = README.read_text()
+    begin = text.index(wanted.split("\n", 1)[0])
+    there = text[begin : text.index("\n\n", begin) + 1]
+    if os.environ.get("OBSERVER_UPDATE_README"):
+        README.write_text(text.replace(there, wanted, 1))
+        return
+    assert there == wanted, "run: OBSERVER_UPDATE_README=1 python -m pytest tests/test_readme.py"
+
+
 def test_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     space: dict[str, object] = {}
@@ -85,6 +100,7 @@ def test_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "SYN_RECEIVED" in printed
     assert "conn_state" in printed
+    assert "half_established" in printed and "ECONNRESET" in printed
 
 
 def test_architecture_names_every_part() -> None:

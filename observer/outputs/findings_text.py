@@ -91,9 +91,9 @@ def title_of(one: Group) -> str:
     client = _place(one.client_addr, one.client_port)
     server = _place(one.server_addr, one.server_port)
     if one.population:
-        times = f", {one.findings:,} times" if one.findings > 1 else ""
+        often = f", {times(one.findings)}" if one.findings > 1 else ""
         where = f"{client} -> {server}" if client and server else client or server
-        return f"{one.title}{': ' if where else ''}{where}{times}"
+        return f"{one.title}{': ' if where else ''}{where}{often}"
     if one.scope == "connection":
         return f"{one.title}: {client} -> {server}"
     where = {
@@ -105,8 +105,12 @@ def title_of(one: Group) -> str:
         where += f" from {_place(one.client_addr, None)}"
     elif one.scope in ("listener", "server") and one.clients > 1:
         where += f" from {one.clients:,} clients"
-    times = "once" if one.findings == 1 else f"{one.findings:,} times"
-    return f"{one.title}: {times} {where}"
+    return f"{one.title}: {times(one.findings)} {where}"
+
+
+def times(number: int) -> str:
+    """Return how often, in words."""
+    return {1: "once", 2: "twice"}.get(number, f"{number:,} times")
 
 
 def _place(address: str | None, port: int | None) -> str:
@@ -140,7 +144,20 @@ def _body(items: Sequence[str], width: int, separator: str = " ", style: str = "
 def _cause(one: Group) -> str:
     if one.cause_meaning is None:
         return ""
-    return f"Cause: {one.cause_meaning[:1].upper()}{one.cause_meaning[1:].rstrip('.')}."
+    return f"Cause: {sentence(one.cause_meaning)}"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital, unless the first word is a name, and end with a full stop.
+
+    Examples
+    --------
+    >>> sentence("the queue is full"), sentence("close() with unread octets")
+    ('The queue is full.', 'close() with unread octets.')
+    """
+    first = text.partition(" ")[0]
+    begin = text[:1].upper() if first.isalpha() and first.islower() else text[:1]
+    return f"{begin}{text[1:].rstrip('.')}."
 
 
 def _absorbed(one: Group) -> str:
@@ -180,7 +197,7 @@ def _frames(one: Group) -> str:
         return ""
     more = one.frame_count - FRAMES
     # of one more the number is as short as the word
-    shown = one.frames if more <= 1 else one.frames[:FRAMES]
+    shown = sorted(one.frames if more <= 1 else one.frames[:FRAMES])
     text = ", ".join(map(str, shown))
     noun = "Frame" if one.frame_count == 1 else "Frames"
     return f"{noun} {text} and {more:,} more" if more > 1 else f"{noun} {text}"

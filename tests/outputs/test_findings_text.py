@@ -97,10 +97,10 @@ def test_nothing_from_a_capture_acts_on_the_terminal() -> None:
     ("verdicts", "title"),
     [
         ([samples.verdict("x_y", 1)], "x y: 10.0.1.2:40001 -> 10.0.1.9:5001"),
-        ([samples.verdict("x", i, client=(i, 1)) for i in (2, 3)], "x: 2 times at 10.0.1.9:5001 from 2 clients"),
+        ([samples.verdict("x", i, client=(i, 1)) for i in (2, 3)], "x: twice at 10.0.1.9:5001 from 2 clients"),
         ([samples.verdict("x", i, server=(9, i)) for i in (2, 3)],
-         "x: 2 times at 10.0.1.9, 2 ports from 10.0.1.2"),
-        ([samples.verdict("x", i, server=(i, i)) for i in (2, 3)], "x: 2 times from 10.0.1.2 to 2 listeners"),
+         "x: twice at 10.0.1.9, 2 ports from 10.0.1.2"),
+        ([samples.verdict("x", i, server=(i, i)) for i in (2, 3)], "x: twice from 10.0.1.2 to 2 listeners"),
         ([samples.verdict("x", i, server=(i, i), client=(20 + i, 1)) for i in range(5)],
          "x: 5 times between 5 clients and 5 listeners"),
         ([samples.verdict("x", None)], "x: 10.0.1.9:5001"),
