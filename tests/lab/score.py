@@ -83,7 +83,7 @@ def report(places: list[Path], *, examples: int) -> int:
     for place in places:
         for verdict, kind, sentence in score(place):
             counts[verdict, kind] += 1
-            if verdict not in ("found", "right"):
+            if verdict not in ("found", "right") and not kind.endswith("info"):  # information is no alarm
                 family = (verdict, place.name)
                 shown[family] += 1
                 if shown[family] <= examples:
