@@ -48,7 +48,7 @@ def check(results: Results, *, least_must: int) -> None:
         at = f"{name} at the {tap}"
         broken += [f"{at}: missing {one}" for one in found.missing]
         broken += [f"{at}: wrong cause {one}" for one in found.wrong_cause]
-        alarms = [row for row in found.wrong if "problem" == row["severity"] or row["grade"] == "confirmed"]
+        alarms = [row for row in found.wrong if row["severity"] == "problem" or row["grade"] == "confirmed"]
         broken += [f"{at}: not so: {truths.line(row)}" for row in alarms]
     assert not broken, "\n" + "\n".join(broken)
     assert sum(len(found.must) for found in results.values()) >= least_must
