@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import observer
 from observer import segments as seg
@@ -19,7 +21,7 @@ from observer.observe import CaptureInfo, Observation
 from observer.schema import CALLS, CERTAINTIES, ENDPOINTS, TABLES, Coded
 from observer.tcp.states import EVENTS, STATES
 from observer.wire import Decoder
-from tests.tcp.segments import BEGIN
+from tests.tcp.segments import BEGIN, realistic, wild
 from tests.tcp.talk import Talk
 
 Line = tuple[str, str, str]
@@ -49,6 +51,11 @@ def sentence(talk: Talk, endpoint: str, call: str, outcome: str) -> str:
         endpoint, call, outcome)]  # fmt: skip
     assert len(found) == 1, rows_of(talk)
     return str(found[0])
+
+
+def lines(calls: Any) -> list[list[str]]:
+    """The table as text."""
+    return [[str(cell) for cell in row] for row in calls.to_numpy().tolist()]
 
 
 OPEN = [("client", "connect", "ok"), ("server", "accept", "ok")]
@@ -319,6 +326,20 @@ def test_no_row_rests_on_what_was_retracted(captures: Path) -> None:
     for path in sorted(captures.glob("*.pcap*")):
         columns = observer.read(str(path)).columns("calls")
         assert CERTAINTIES.index("retracted") not in np.unique(columns["certainty"])
+
+
+@given(st.one_of(wild(), realistic()))
+@settings(max_examples=150)
+def test_whatever_happens_the_rows_are_valid(rows: list[list[int]]) -> None:
+    """Any segments, sensible or not: valid rows, in time order, and each connection's alone are those among all."""
+    talk = Talk()
+    talk.rows, talk.frame = rows, len(rows)
+    talk.now = max((row[seg.TIME] for row in rows), default=BEGIN)
+    obs = observed(talk)
+    observer.schema.validate("calls", obs.calls)
+    assert obs.calls.time.is_monotonic_increasing
+    alone = [line for n in range(obs.tracker.stream_count) for line in lines(obs.flow(n).calls)]
+    assert sorted(alone) == sorted(lines(obs.calls))
 
 
 def test_an_empty_capture_has_no_calls() -> None:
