@@ -26,6 +26,9 @@ INK: Final = "#222222"
 FAINT: Final = "#767676"
 """What is said by the way; 4.5 : 1 on white (WCAG 2.1, 1.4.3)."""
 RULE: Final = "#D0D0D0"
+HATCH_INK: Final = "#00000080"
+"""Hatches and edges of areas: visible, and quieter than text."""
+HATCH_POINTS: Final = 0.6
 ORANGE: Final = "#E69F00"
 SKY: Final = "#56B4E9"
 GREEN: Final = "#009E73"
@@ -40,6 +43,8 @@ SMALL: Final = 7.0
 NORMAL: Final = 8.5
 LARGE: Final = 10.0
 """Sizes of text, points."""
+BELOW_PT: Final = 36.0
+"""From the bottom of an Axes to a legend below tick labels and axis label, points."""
 
 
 class Look(NamedTuple):
@@ -107,9 +112,19 @@ def state_patch(name: str, label: str | None = None) -> Any:
     """Return the patch that stands for a state in a legend."""
     from matplotlib.patches import Patch
 
+    return state_area(Patch(label=state_words(name) if label is None else safe(label)), name)
+
+
+def state_area(patch: Any, name: str, *, unsure: bool = False) -> Any:
+    """Give a patch the look of a state and return it; unsure: paler, with a broken edge."""
     look = STATE_LOOKS[name]
-    words = state_words(name) if label is None else safe(label)
-    return Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=INK, linewidth=0.4, label=words)
+    patch.set(facecolor=look.colour, hatch=look.hatch, edgecolor=HATCH_INK, linewidth=0.6,
+              linestyle="--" if unsure else "-", alpha=None)  # fmt: skip
+    if unsure:
+        patch.set_facecolor((*(int(look.colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.5))
+    if hasattr(patch, "set_hatch_linewidth"):  # matplotlib 3.10
+        patch.set_hatch_linewidth(HATCH_POINTS)
+    return patch
 
 
 def states_in_order(names: Any) -> list[str]:
@@ -217,12 +232,15 @@ def legend(ax: Axes, handles: Any, *, columns: int = 1, title: str = "", place: 
     """Put a legend beside the Axes ("right"), or under it ("below"): never over the data."""
     if not handles:
         return
-    where: dict[str, Any] = {
+    from matplotlib.transforms import ScaledTranslation
+
+    under_label = ax.transAxes + ScaledTranslation(0, -BELOW_PT / 72, ax.figure.dpi_scale_trans)
+    places: dict[str, dict[str, Any]] = {
         "right": {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)},
-        "below": {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12)},
-    }[place]
+        "below": {"loc": "upper left", "bbox_to_anchor": (0.0, 0.0), "bbox_transform": under_label},
+    }
     made = ax.legend(
         handles=handles, fontsize=SMALL + 0.5, frameon=False, ncols=columns, title=title or None, handlelength=1.8,
-        handleheight=1.1, borderaxespad=0.0, **where,
+        handleheight=1.1, borderaxespad=0.0, **places[place],
     )  # fmt: skip
     made.get_title().set_fontsize(SMALL + 0.5)
