@@ -10,7 +10,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from observer.plots import style
-from observer.plots.connection import AGAIN, ASSUMED, RETRACTED, TIMER, Change, Told, other_words, segment_words
+from observer.plots.connection import AGAIN, ASSUMED, RETRACTED, TIMER, Change, Found, Told, other_words, segment_words
 from observer.plots.rows import ARRIVAL, FIN, ROW, RST, START, SYN, Item
 from observer.plots.subject import FlowSubject, numbers
 from observer.plots.words import count, duration, octets, safe, state_words, utc
@@ -177,7 +177,10 @@ def _item(ax: Axes, told: Told, item: Item) -> set[str]:
     words = other_words(told, item.frame, item.time_ns)
     ax.text(channel, item.y + ROW / 2, words, ha="center", va="center", fontsize=style.SMALL, style="italic",
             color=style.INK, label="_timer")  # fmt: skip
-    return set()
+    marks = told.marks(item.frame)
+    if marks:
+        _badge(ax, LANES[0][1] + 0.024, item.y + ROW / 2, _numbers(marks), marks[0].severity)
+    return {"evidence"} if marks else set()
 
 
 def _arrow(ax: Axes, told: Told, item: Item) -> set[str]:
@@ -205,9 +208,13 @@ def _arrow(ax: Axes, told: Told, item: Item) -> set[str]:
             rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
     marks = told.marks(item.frame)
     if marks:
-        _badge(ax, begin + 0.02 * sign, y0 + 0.05, ",".join(str(one.number) for one in marks), marks[0].severity)
+        _badge(ax, begin + 0.02 * sign, y0 + 0.05, _numbers(marks), marks[0].severity)
     signs = {"again": again, "lost": lost, "evidence": bool(marks)}
     return {name for name, there in signs.items() if there}
+
+
+def _numbers(marks: list[Found]) -> str:
+    return ",".join(str(one.number) for one in marks)
 
 
 def _slope(sign: int) -> float:
@@ -232,10 +239,9 @@ def _fold(ax: Axes, told: Told, item: Item) -> None:
     lines = [f"{total:,} segments, {octets(int(length.sum()))}, in {duration(max(0, span))}", "   ".join(sent)]
     again = int(((told.cells.label[part] & AGAIN) != 0).sum())
     lines[1] += f"   {again:,} sent again" * bool(again)
-    proved = (
-        {one.number for frame in told.cells.frame[part].tolist() for one in told.marks(frame)} if told.found else ()
-    )
-    lines[1] += f"   proves finding {', '.join(map(str, sorted(proved)))}" * bool(proved)
+    frames = set(told.cells.frame[part].tolist()) if told.found else set()
+    proved = [one for one in told.found if not frames.isdisjoint(one.frames)]
+    lines[1] += f"   proves finding {_numbers(proved)}" * bool(proved)
     for k, line in enumerate(lines):
         ax.text((x0 + x1) / 2, y0 + (y1 - y0) * (0.3 + 0.42 * k), line, ha="center", va="center",
                 fontsize=style.SMALL, color=style.INK)  # fmt: skip
