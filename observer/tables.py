@@ -228,13 +228,16 @@ def _transition_columns(observation: Observation, rows: Array) -> Columns:
     from observer.tcp import fold
     from observer.tcp.states import EVENTS
 
+    # made when asked for: findings need few of them of all connections, and the rest of some
     source = {
-        "stream": rows[:, fold.T_WHO] >> 1,
-        "endpoint": observation.roles.sides(rows[:, fold.T_WHO] >> 1, rows[:, fold.T_WHO] & 1),
+        "stream": lambda start, stop: rows[start:stop, fold.T_WHO] >> 1,
+        "endpoint": lambda start, stop: observation.roles.sides(
+            rows[start:stop, fold.T_WHO] >> 1, rows[start:stop, fold.T_WHO] & 1
+        ),
         "time": rows[:, fold.T_TIME],
         "frame": rows[:, fold.T_FRAME],
-        "from_state": rows[:, fold.T_STATES] >> 8,
-        "to_state": rows[:, fold.T_STATES] & 0xFF,
+        "from_state": lambda start, stop: rows[start:stop, fold.T_STATES] >> 8,
+        "to_state": lambda start, stop: rows[start:stop, fold.T_STATES] & 0xFF,
         "cause": Coded(rows[:, fold.T_CAUSE], EVENTS),
         "certainty": rows[:, fold.T_CERTAINTY],
         "proof_frame": rows[:, fold.T_PROOF],

@@ -18,6 +18,7 @@ from observer.options import Options
 from observer.registry import Finding, Wake
 
 UNANSWERED_SYNS: Final = 3  # a SYN and two repeats: 3 s of silence on Linux (measured; one lost SYN is ordinary)
+REPEATS: Final = 4  # retransmissions in vain before a peer is called silent (measured: loss repeats less often)
 LATE_NS: Final = 20 * MILLISECOND  # scheduling of hosts, beside the round trip: an immediate answer comes sooner
 EPISODE_NS: Final = 10 * SECOND  # resets of one listener that come within this time tell about each other
 LONG_AGO_NS: Final = 200 * MILLISECOND  # a round trip where none was measured
@@ -35,7 +36,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
     stateless = server.said("stateless_synack")
     again = [note for note in server.said("synack_after_ack") if note.time > believed.time and not _asked(case, note)]
     unprovoked = _repeats_before_ack(case, believed.time) if not again else []
-    if not again and not stateless and not unprovoked:
+    if not again and not unprovoked and not kept_no_request(case):
         return
     begin, end = believed.time, _left(case)
     done = server.last("rcv_ack_of_syn")
@@ -69,6 +70,19 @@ def half_established(case: Case) -> Iterator[Verdict]:
             "" if end is not None else "the capture ends before this was over",
         ),
     )
+
+
+def kept_no_request(case: Case) -> bool:
+    """Whether a server that said nothing beyond its one SYN-ACK may have answered with a SYN cookie and a full queue.
+
+    Not if its listener finished handshakes that began meanwhile, and the client went on in vain; then it vanished
+    (liveness.py).
+    """
+    stateless, believed = case.server.said("stateless_synack"), case.client.last("rcv_synack")
+    if not stateless or believed is None:
+        return False
+    in_vain = max((note.value for note in case.client.said("unanswered")), default=0)
+    return in_vain < REPEATS or not _siblings_served(case, believed.time, stateless[0].time)
 
 
 def _asked(case: Case, repeat: Note) -> bool:

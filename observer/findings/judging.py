@@ -23,7 +23,7 @@ from observer.findings.source import Source
 from observer.findings.survey import SPAN_STATES, Marks, Spans, Survey
 from observer.findings.verdict import Verdict
 from observer.registry import Finding, collect
-from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded
+from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded, Columns
 
 Array = Any
 
@@ -71,6 +71,7 @@ class Judging:
         self._notes = _Notes(source)
         marked = self._notes.marked(self.findings, self.flows.rows)
         self._rows: dict[int, dict[str, int]] = {}
+        self._lone_parts: set[int] = set()  # where nothing but single segments is: a flood has no histories
         self.around = self._look_over_flows(marked)
         self._steps: dict[int, tuple[list[Step], list[Step]]] = {}
         self.spans = self._look_over_histories()
@@ -82,11 +83,13 @@ class Judging:
 
     def verdicts(self) -> list[Verdict]:
         """All that there is to find, in no particular order."""
-        judges = [finding for finding in self.findings if finding.judge is not None]
+        judges = [(finding, frozenset(wake.event for wake in finding.wakes)) for finding in self.findings]
         found: dict[str, list[Verdict]] = {finding.name: [] for finding in self.findings}
         for case in self.cases():
-            for finding in judges:
-                assert finding.judge is not None
+            said = {note.event for note in case.notes}
+            for finding, wakes in judges:
+                if finding.judge is None or (finding.wakes_flows is None and said.isdisjoint(wakes)):
+                    continue
                 for verdict in finding.judge(case):
                     self._complete(verdict, finding, case)
                     found[finding.name].append(verdict)
@@ -120,13 +123,15 @@ class Judging:
         for start in range(0, count, PART_ROWS):
             part = self.flows.part(start, start + PART_ROWS)
             stop = start + part.rows
-            read = {name: numpy.asarray(part[name]) for name in FLOW_COLUMNS}
+            read = _Read(part)
             mask = marked[start:stop]
             for waker in wakers:
                 mask |= waker(read, options)
             _join(crowd, start, stop, read)
             rows = numpy.arange(part.rows) if self._everything else numpy.flatnonzero(mask)
-            lists = {name: values[rows].tolist() for name, values in read.items()}
+            if not len(rows) and (read["client_packets"] + read["server_packets"] <= 1).all():
+                self._lone_parts.add(start)
+            lists = {name: read[name][rows].tolist() for name in FLOW_COLUMNS} if len(rows) else {}
             for index, row in enumerate(rows.tolist()):
                 self._rows[start + row] = as_row(lists, index)
         source = self.source
@@ -144,10 +149,12 @@ class Judging:
         marked[list(self._rows)] = True
         pieces: dict[str, list[Spans]] = {state: [] for state in SPAN_STATES}
         for start in range(0, count, PART_ROWS):
+            if start in self._lone_parts:
+                continue
             part = self.source.history(start, min(start + PART_ROWS, count))
             if not part.rows:
                 continue
-            read = {name: numpy.asarray(part[name]) for name in STEP_COLUMNS}
+            read = _Read(part)
             for state in SPAN_STATES:
                 pieces[state].append(_stretches(read, STATES.index(state), self.source.end_ns))
             self._keep_steps(read, part["cause"], marked)
@@ -165,6 +172,18 @@ class Judging:
         ):
             step = Step(time, frame, STATES[before], STATES[after], names[cause], CERTAINTIES[certainty], proof)
             self._steps.setdefault(stream, ([], []))[endpoint].append(step)
+
+
+class _Read(dict[str, Array]):
+    """Columns of a part, each read when first asked for: most parts need few."""
+
+    def __init__(self, part: Columns) -> None:
+        super().__init__()
+        self._part = part
+
+    def __missing__(self, name: str) -> Array:
+        self[name] = values = numpy.asarray(self._part[name])
+        return values
 
 
 class _Notes:

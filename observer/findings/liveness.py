@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 from observer.findings.around import CLIENT_CLOSED_FIRST, SERVER_CLOSED_FIRST
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
+from observer.findings.handshake import REPEATS, kept_no_request
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import SECOND, duration, times
 from observer.registry import Finding, Wake
 
-REPEATS: Final = 4  # retransmissions in vain before a peer is called silent (measured: loss repeats less often)
 PROBES: Final = 3  # keepalive probes in vain (measured; Linux allows 9, applications set 3)
 GONE: Final = "host crash, power, cable, router, radio, or a NAT or firewall that forgot the connection"
 OPEN: Final = ("ESTABLISHED", "CLOSE_WAIT")
@@ -63,7 +63,8 @@ def _silence(case: Case, end: End) -> Silence | None:
         return None
     peer = case.other(end)
     # a server still in the handshake drops everything: handshake.py has it
-    return found if peer.packets and peer.was(*SYNCHRONIZED) and not _in_handshake(peer, found) else None
+    connected = peer.was(*SYNCHRONIZED) or peer.said("stateless_synack")
+    return found if peer.packets and connected and not _in_handshake(peer, found) else None
 
 
 def _in_handshake(peer: End, found: Silence) -> bool:
@@ -81,7 +82,7 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
     """Octets repeated with back-off, and no segment of the peer."""
     for end in case.ends:
         found = _silence(case, end)
-        if found is None or _answered_by_reset(case, end, found):
+        if found is None or kept_no_request(case) or _answered_by_reset(case, end, found):
             continue
         gave_up = end.last("give_up", "snd_rst")
         closing = end.before(found.notes[0].frame) not in OPEN
@@ -235,7 +236,7 @@ def _vanished(case: Case) -> Iterator[Verdict]:
     """Data, FIN or probes in vain: the peer is gone, or the path to or from it."""
     for end in case.ends:
         found = _silence(case, end) or _probing(case, end)
-        if found is None or _answered_by_reset(case, end, found):
+        if found is None or kept_no_request(case) or _answered_by_reset(case, end, found):
             continue
         peer = case.other(end)
         closing = end.before(found.notes[0].frame) not in OPEN

@@ -15,7 +15,8 @@ from typing import Final
 from observer.findings.around import SERVER_SENT
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
-from observer.findings.liveness import PROBES, REPEATS
+from observer.findings.handshake import REPEATS
+from observer.findings.liveness import PROBES
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import MILLISECOND, duration
 from observer.registry import Finding, Wake

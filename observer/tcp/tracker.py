@@ -302,13 +302,13 @@ class Tracker:
         own = self.events.cells[: used * stride].reshape(-1, stride)
         return numpy.concatenate([own, out.reshape(-1, stride)[:rows]])
 
-    def addresses(self) -> tuple[Array, Array, Array]:
+    def addresses(self) -> tuple[numpy.ndarray[Any, numpy.dtype[numpy.uint32]], Array, Array]:
         """Distinct addresses and who has them.
 
         Returns
         -------
         words
-            shape (n, 4), 32-bit words, most significant first.
+            uint32, shape (n, 4), most significant first.
         versions
             shape (n,): 4 or 6.
         codes
@@ -324,8 +324,9 @@ class Tracker:
         known = self._engine.bind(intern, self.streams.cells, self.g, slots, distinct, codes)(count)
         rows = distinct[: 3 * known].reshape(-1, 3)
         low = 0xFFFFFFFF
-        high, word = rows[:, 0], rows[:, 1]
-        words = numpy.stack([high >> 32 & low, high & low, word >> 32 & low, word & low], axis=1)
+        words = numpy.empty((known, 4), numpy.uint32)  # one column at a time: a flood has millions of addresses
+        for column, (cell, shift) in enumerate(((0, 32), (0, 0), (1, 32), (1, 0))):
+            words[:, column] = rows[:, cell] >> shift & low
         return words, rows[:, 2].copy(), codes.reshape(-1, 2)
 
     @property
