@@ -121,19 +121,23 @@ def read(
     FILE is a pcap or pcapng file, plain or compressed (gzip, zstd); "-" is standard input. Several files are one
     capture in time order.
     """
-    from observer.outputs.selection import Selection
     from observer.outputs.summary import summarise
 
-    selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
-    selection.check()
+    selection = None
+    if host or port or state or since or until:
+        from observer.outputs.selection import Selection
+
+        selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
+        selection.check()
     writers, names = _wanted(output, formats, tables)
     observation = _observe(files, stack, time_wait)
     chosen, findings = _choose(observation, selection, codes)
-    words = [selection.words(observation.capture.first_time_ns), f"finding {' or '.join(codes)}" if codes else ""]
+    words = [selection.words(observation.capture.first_time_ns)] if selection else []
+    words += [f"finding {' or '.join(codes)}"] if codes else []
     summary = summarise(
         observation.capture, observation.segments, observation.columns("skipped"), observation.columns("flows"),
         quoted=observation.quoted_frames, findings=findings, chosen=chosen,
-        selection=", ".join(word for word in words if word),
+        selection=", ".join(words),
     )  # fmt: skip
     if output is not None:
         from observer.outputs.files import write_tables
@@ -271,7 +275,7 @@ def _observe(files: Iterable[str], stack: Any, time_wait: float | None, keep: It
         return read_captures(list(files), options=options, progress=progress, notice=_notice, keep=set(keep))
 
 
-def _choose(observation: Observation, selection: Selection, codes: tuple[str, ...]) -> tuple[Any, Columns]:
+def _choose(observation: Observation, selection: Selection | None, codes: tuple[str, ...]) -> tuple[Any, Columns]:
     """Return which connections to tell about (mask; None: all), and the findings about them."""
     from observer.outputs.finding_rows import chosen_findings, concerned
 

@@ -12,7 +12,6 @@ Never here: layout, or what a finding means.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
 import numpy
@@ -33,8 +32,7 @@ TEXTS: Final = 3
 """Different texts of one kind that a group keeps, the most frequent first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(NamedTuple):
     """Findings that are told as one.
 
     Attributes
@@ -116,7 +114,7 @@ class Group:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields of this class, except `rows`, which belong to a run and not to the capture."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "rows"}
+        return {name: value for name, value in self._asdict().items() if name != "rows"}
 
 
 def group(findings: Columns, *, absorb: bool = True) -> list[Group]:
