@@ -1,6 +1,6 @@
 """Healthy traffic of real programs between the namespaces: what an observer must find nothing wrong with.
 
-    cd tests && python -m lab.healthy -o FOLDER [--connections 10000] [--ipv6] [--loss 1]
+    cd tests && python -m lab.healthy -o FOLDER [--connections 10000] [--ipv6] [--loss 1] [--delay 0.01]
 
 nginx, redis and PostgreSQL serve; ab, wrk, curl, wget, a keep-alive pool, redis-benchmark, redis-cli, pgbench and
 iperf3 ask (programs.py). What the traffic really contains (a load tool that resets at its end, a request that met a
@@ -50,6 +50,7 @@ def play(
     connections: int = 10_000,
     ipv6: bool = False,
     loss_percent: float = 0,
+    delay_s: float = 0,
     only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Run every step, or those whose names begin with one of ``only``.
@@ -59,7 +60,7 @@ def play(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "programs.log"
     log.unlink(missing_ok=True)
-    network = Network()
+    network = Network(delay_s=delay_s)
     servers = recording = taps = None
     work = Path(tempfile.mkdtemp(prefix="obslab-healthy-"))
     try:
@@ -95,12 +96,13 @@ def play(
         "about": f"{opened} connections of real programs, {loss_percent} % loss; nothing is wrong.",
         "ipv6": ipv6,
         "loss_percent": loss_percent,
+        "link_delay_s": delay_s,
         "connections": opened,
         "begin": begin,
         "end": end,
         "absent": {step.name: absent(step) for step in plan if absent(step)},
         "steps": rows,
-        "resets": truth.resets(flows, resets, captures, 0),
+        "resets": truth.resets(flows, resets, captures, delay_s),
     }
     (folder / "truth.json").write_text(one_line_each(found))
     return found
@@ -177,10 +179,17 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--ipv6", action="store_true")
     parser.add_argument("--loss", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="one way, half on each leg")
     options = parser.parse_args()
     if lacks := missing():
         sys.exit(lacks)
-    found = play(options.output, connections=options.connections, ipv6=options.ipv6, loss_percent=options.loss)
+    found = play(
+        options.output,
+        connections=options.connections,
+        ipv6=options.ipv6,
+        loss_percent=options.loss,
+        delay_s=options.delay,
+    )
     print(found["about"], json.dumps(found["absent"]))
     for row in found["steps"]:
         print(f"{row['name']:32} {row['end'] - row['begin']:5.1f} s  statuses {row['statuses']}  {row['counters']}")

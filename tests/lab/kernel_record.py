@@ -120,8 +120,8 @@ def _by_resets(truth: Truth) -> Iterator[Row]:
 
 def _without_socket(flow: str, role: str, row: Mapping[str, Any], ends: Any, why: str) -> Iterator[Row]:
     """A RST from a host that knew no such connection: what that proves depends on what its peer believed."""
-    if ends is None:  # healthy runs have no states
-        yield flow, ("half_open", "handshake_aborted"), None, why
+    if ends is None:  # a healthy run has no states, and nobody there loses a connection
+        yield flow, ("handshake_aborted",), None, why
         return
     peer = _state_at(ends[PEER[role]], row["t"])
     if peer == "SYN_SENT":
