@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-RANGES: Final = 8
-"""Numbers and ranges in a filter: more would not be read."""
+LENGTH: Final = 63
+"""Characters of a list of connections: what fits into a line of 80 columns behind a margin and a word."""
 
 
 class Place(NamedTuple):
@@ -39,14 +39,13 @@ def filter_of(streams: Sequence[int], place: Place) -> DisplayFilter:
     >>> filter_of(range(0, 100, 2), Place(server_addr="10.0.2.2", server_port=80))
     DisplayFilter(text='ip.addr eq 10.0.2.2 and tcp.port eq 80', shows='more')
     """
-    runs = _runs(streams)
-    words = _place_words(place)
-    if not streams or (len(runs) > RANGES and words):
-        return DisplayFilter(" and ".join(words), "more" if words else "nothing")
     if len(streams) == 1:
         return DisplayFilter(f"tcp.stream eq {streams[0]}", "exactly")
-    listed = ", ".join(_run_words(*run) for run in runs[:RANGES])
-    return DisplayFilter(f"tcp.stream in {{{listed}}}", "exactly" if len(runs) <= RANGES else "some")
+    words = _place_words(place)
+    listed, whole = _listed(streams, LENGTH - len("tcp.stream in {}"))
+    if not streams or (words and not whole):
+        return DisplayFilter(" and ".join(words), "more" if words else "nothing")
+    return DisplayFilter(f"tcp.stream in {{{listed}}}", "exactly" if whole else "some")
 
 
 def _place_words(place: Place) -> list[str]:
@@ -59,17 +58,18 @@ def _place_words(place: Place) -> list[str]:
     return words
 
 
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return runs of consecutive numbers as first and last; enough to know that there are too many."""
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], number)
-        elif len(runs) > RANGES:
-            break
-        else:
-            runs.append((number, number))
-    return runs
+def _listed(numbers: Sequence[int], length: int) -> tuple[str, bool]:
+    """Return runs of consecutive numbers as text, as far as they fit, and whether all do."""
+    text, at = "", 0
+    while at < len(numbers):
+        stop = at + 1
+        while stop < len(numbers) and numbers[stop] == numbers[stop - 1] + 1:
+            stop += 1
+        longer = f"{text}, {_run_words(numbers[at], numbers[stop - 1])}".removeprefix(", ")
+        if len(longer) > length:
+            return text, False
+        text, at = longer, stop
+    return text, True
 
 
 def _run_words(first: int, last: int) -> str:

@@ -58,7 +58,7 @@ def render_findings(
         yield ()
     for one in in_short[:IN_SHORT]:
         yield from _title(one, grades, width)
-        yield from _body([f"Wireshark: {one.filter}"] if one.filter else [], width)
+        yield from _filter_lines(one, width)
     rest = in_short[IN_SHORT:]
     if rest:
         yield plain(f"  and {sum(one.findings for one in rest):,} more in {count(len(rest), 'group')} (--json, -o DIR)")
@@ -125,7 +125,7 @@ def _details(one: Group, begin_ns: int, width: int) -> Iterator[Line]:
     for text in (_cause(one), _absorbed(one), _grades(one)):
         yield from _body(text.split(" ") if text else [], width)
     yield from _body(_when(one, begin_ns), width)
-    yield from _body([part for part in (_frames(one), _filter(one)) if part], width, "   ")
+    yield from _evidence(one, width)
     if one.remedy:
         yield from _body(f"Remedy: {one.remedy}".split(" "), width, style="good")
     for text in one.unknown[:1]:
@@ -204,6 +204,22 @@ def _frames(one: Group) -> str:
 
 
 def _filter(one: Group) -> str:
-    if not one.filter:
-        return ""
-    return f"Wireshark: {one.filter}" + (" (the first of them)" if one.filter_shows == "some" else "")
+    shows = {"some": " (the first of them)", "more": " (and others)" if one.streams else ""}
+    return f"Wireshark: {one.filter}{shows.get(one.filter_shows, '')}" if one.filter else ""
+
+
+def _evidence(one: Group, width: int) -> Iterator[Line]:
+    """Tell frames and filter in a line if they fit; a filter is broken only where no line holds it."""
+    frames, show = _frames(one), _filter(one)
+    together = f"{frames}   {show}"
+    if frames and show and len(together) <= width - 6:
+        yield from _body([together], width)
+        return
+    yield from _body([frames] if frames else [], width)
+    yield from _filter_lines(one, width)
+
+
+def _filter_lines(one: Group, width: int) -> Iterator[Line]:
+    show = _filter(one)
+    if show:
+        yield from _body([show] if len(show) <= width - 6 else show.split(" "), width)

@@ -73,6 +73,14 @@ def test_what_is_only_worth_knowing_is_short() -> None:
     assert "Remedy" not in " ".join(page)
 
 
+def test_filters_stay_in_one_line_where_they_can() -> None:
+    ends = {"client": (1, 1), "server": (1, 5001), "frames": list(range(10**6, 10**6 + 50))}
+    page = told(*(samples.verdict("x", i, **ends) for i in range(0, 3 * 10**9, 10**8)))
+    assert "      Wireshark: ipv6.addr eq 2001:db8::1 and tcp.port eq 1 and ipv6.addr eq" in page
+    page = told(*(samples.verdict("x", i, **ends) for i in range(9 * 10**5, 9 * 10**5 + 12, 3)))
+    assert "      Wireshark: tcp.stream in {900000, 900003, 900006, 900009}" in page
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_lines_fit_and_the_page_ends(width: int) -> None:
     verdicts = [
