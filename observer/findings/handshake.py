@@ -34,7 +34,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
     if believed is None or case.said("simultaneous_open", "fast_open"):
         return
     stateless = server.said("stateless_synack")
-    again = [note for note in server.said("synack_after_ack") if note.time > believed.time and not _asked(case, note)]
+    again = _repeats_after_ack(case, believed.time)
     unprovoked = _repeats_before_ack(case, believed.time) if not again else []
     if not again and not unprovoked and not kept_no_request(case):
         return
@@ -89,6 +89,17 @@ def _asked(case: Case, repeat: Note) -> bool:
     """Whether a repeated SYN asked for a repeated SYN-ACK: it crossed the handshake's ACK, and nothing was dropped."""
     trip = max(2 * case.round_trip, LONG_AGO_NS)
     return any(repeat.time - trip < note.time < repeat.time for note in case.client.said("syn_retransmitted"))
+
+
+def _repeats_after_ack(case: Case, established: int) -> list[Note]:
+    """Repeated SYN-ACKs that show that the handshake's ACK was not taken: the first that does, and all behind it."""
+    shown = [
+        note for note in case.server.said("synack_after_ack") if note.time > established and not _asked(case, note)
+    ]
+    if not shown:
+        return []
+    repeats = case.server.said("synack_retransmitted")
+    return [note for note in repeats if note.time >= shown[0].time and not _asked(case, note)]
 
 
 def _repeats_before_ack(case: Case, established: int) -> list[Note]:
