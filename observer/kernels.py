@@ -5,9 +5,9 @@ allocation, exceptions or objects.  `@kernel` marks a helper, `@entry` a functio
 annotations are its machine signature.  An entry takes its arrays first, then its ints, and returns an int.
 
 Interpreted, an entry runs on memoryviews: no import beyond numpy, some microseconds a packet, ready at once.
-Compiled, `translate.py` turns all kernels into machine code *once on a machine*; the object code is kept in the
-user's cache folder and loaded through llvmlite in some hundredths of a second.  Both work on the same numpy
-arrays, so a capture may begin interpreted and go on compiled.
+Compiled, `translate.py` turns all kernels into machine code *once on a machine*; it is kept in the user's cache
+folder, as an image that is mapped in some milliseconds (`code_image.py`), or as object code that llvmlite loads.  Both
+speeds work on the same numpy arrays, so a capture may begin interpreted and go on compiled.
 
 Integer rules that make both speeds agree: every array is int64 (or octets), no value leaves int64 (products and sums
 may wrap where only low bits are used), sequence numbers are masked after each operation, no shift of 64 or more.
@@ -17,13 +17,14 @@ Never here: knowledge of packets.  Source: llvmlite's binding documentation (obj
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+
+from observer import code_image
 
 if typing.TYPE_CHECKING:
     import numpy
@@ -75,6 +76,13 @@ def prefetch(array: Int64s, index: int) -> int:
     return 0
 
 
+PROCESSOR_LINES: Final = (
+    "vendor_id", "cpu family", "model", "stepping", "flags",
+    "cpu implementer", "cpu architecture", "cpu variant", "cpu part", "cpu revision", "features",
+)  # fmt: skip
+"""What /proc/cpuinfo says of a processor's kind: x86, then ARM.  Never its speed, which is another in each run."""
+
+
 def name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__name__}"
 
@@ -117,28 +125,26 @@ class Compiled:
     def __init__(self, notice: Callable[[str], None] | None = None, *, checked: bool = False) -> None:
         import ctypes
 
-        import llvmlite.binding as llvm
-
         register_all()
-        code = compile_entries(checked=True) if checked else object_code(notice)
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine()
-        self._library = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._library.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._library.finalize_object()
         self._errors: Any = None
+        image = None if checked else code_image_of(notice)
+        if image:
+            self._memory: Any = image.memory  # the code stays mapped
+            addresses = image.addresses
+        else:
+            self._memory = linked_by_llvm(compile_entries(checked=True) if checked else object_code(notice))
+            addresses = {symbol_of(name): self._memory.get_function_address(symbol_of(name)) for name in ENTRIES}
         if checked:
-            self._errors = ctypes.c_int64.from_address(self._library.get_global_value_address("out_of_range"))
+            self._errors = ctypes.c_int64.from_address(self._memory.get_global_value_address("out_of_range"))
         self._functions: dict[str, Any] = {}
         for name, function in ENTRIES.items():
             types: list[Any] = []
             for parameter in signature(function):
                 types += [ctypes.c_int64] if parameter is int else [ctypes.c_void_p, ctypes.c_int64]
             prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *types)
-            address = self._library.get_function_address(symbol_of(name))
+            address = addresses.get(symbol_of(name))
             if not address:  # calling it would end the process
-                raise RuntimeError(f"the object code has no {name}: remove {cache_folder()}")
+                raise RuntimeError(f"the machine code has no {name}: remove {cache_folder()}")
             self._functions[name] = prototype(address)
 
     def bind(self, function: Callable[..., int], *arrays: Any) -> Bound:
@@ -148,7 +154,7 @@ class Compiled:
         for array in arrays:
             fixed += [address_of(array), len(array)]
 
-        def call(*ints: int, _pinned: tuple[Any, ...] = arrays) -> int:  # _pinned keeps the memory alive
+        def call(*ints: int, _pinned: Any = (arrays, self._memory)) -> int:  # _pinned keeps arrays and code alive
             return int(code(*fixed, *ints))
 
         return self._watch(call, name_of(function)) if self._errors is not None else call
@@ -229,21 +235,36 @@ def compile_entries(*, checked: bool = False) -> bytes:
 
 
 def fingerprint() -> str:
-    """Names everything the object code depends on: the kernels' sources, the compiler, the processor."""
-    import llvmlite  # its own version: importlib.metadata takes 20 ms more
-    import llvmlite.binding as llvm
+    """Names everything the machine code depends on: the kernels' sources, the compiler, the processor."""
+    import hashlib
+    import importlib.util
 
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for folder in ("capture", "wire", "tcp"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(path.read_bytes())
-    for file in ("segments.py", "kernels.py", "translate.py"):
+    for file in ("segments.py", "kernels.py", "translate.py", "code_image.py"):
         digest.update((package / file).read_bytes())
-    for part in (sys.version, llvmlite.__version__, llvm.get_host_cpu_name()):
-        digest.update(part.encode())
-    digest.update(str(sorted(llvm.get_host_cpu_features().items())).encode())
+    compiler = importlib.util.find_spec("llvmlite")  # found, not imported: that takes 40 ms
+    if compiler and compiler.origin:
+        digest.update((Path(compiler.origin).parent / "_version.py").read_bytes())
+    digest.update(sys.version.encode())
+    digest.update(processor().encode())
     return digest.hexdigest()[:20]
+
+
+def processor() -> str:
+    """What tells this processor from others that cannot run the same code."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            first = file.read(16384).split("\n\n")[0]  # the first of perhaps hundreds
+    except OSError:
+        import llvmlite.binding as llvm
+
+        return f"{llvm.get_host_cpu_name()} {sorted(llvm.get_host_cpu_features().items())}"
+    kept = [line for line in first.splitlines() if line.lower().startswith(PROCESSOR_LINES)]
+    return "\n".join(kept)
 
 
 def cache_folder() -> Path | None:
@@ -278,14 +299,46 @@ def object_code(notice: Callable[[str], None] | None = None) -> bytes:
         notice("compiling for this machine; this happens once and takes some seconds")
     code = compile_entries()
     if folder and path:
-        part = path.with_suffix(f".{os.getpid()}")
-        try:
-            part.write_bytes(code)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
+        image = code_image.link(code, [symbol_of(name) for name in ENTRIES])
+        if image:
+            _keep(path.with_suffix(".image"), image)
+        _keep(path, code)
         _remove_old(folder)
     return code
+
+
+def _keep(path: Path, octets: bytes) -> None:
+    """Write a file of the cache, wholly or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(octets)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def code_image_of(notice: Callable[[str], None] | None = None) -> code_image.Image | None:
+    """The entries' machine code, mapped from the cache, compiled before if need be; None if llvmlite must load it."""
+    folder = cache_folder()
+    if not folder:
+        return None
+    path = folder / f"kernels-{fingerprint()}.image"
+    if not path.is_file():
+        object_code(notice)
+    return code_image.load(path) if path.is_file() and _is_own(path) else None
+
+
+def linked_by_llvm(code: bytes) -> Any:
+    """Object code in memory, put there by llvmlite."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    library = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    library.add_object_file(llvm.ObjectFileRef.from_data(code))
+    library.finalize_object()
+    return library
 
 
 def is_cached() -> bool:
@@ -299,3 +352,4 @@ def _remove_old(folder: Path, keep: int = 8) -> None:
     files = sorted(folder.glob("kernels-*.o"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in files[keep:]:
         path.unlink(missing_ok=True)
+        path.with_suffix(".image").unlink(missing_ok=True)

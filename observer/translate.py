@@ -577,7 +577,7 @@ def object_code(text: str) -> bytes:
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=OPTIMISATION,
-        reloc="default", codemodel="jitdefault", jit=True,
+        reloc="pic", codemodel="small", jit=True,
     )  # fmt: skip
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
