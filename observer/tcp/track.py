@@ -105,7 +105,7 @@ from observer.tcp.zeek import zeek_segment
 from observer.tcp.zeek_cells import Z_LAST
 
 LINES: Final = BLOCK // LINE
-AHEAD: Final = 16  # segments whose memory is asked for together
+AHEAD: Final = 8  # segments whose memory is asked for together
 
 
 @entry
@@ -117,26 +117,35 @@ def track(
 
     Room needed for n rows: n streams, n + 1 flows, 16 n log entries, 8 n events (see tracker.py).
     """
+    ask_for_slots(rows, slots, g, marks, 0, min(AHEAD, count))
+    ask_for_slots(rows, slots, g, marks, AHEAD, min(2 * AHEAD, count))
+    ask_for_flows(rows, streams, slots, flows, g, marks, 0, min(AHEAD, count))
     for start in range(0, count, AHEAD):
-        stop = min(start + AHEAD, count)
-        fetch_ahead(rows, streams, slots, flows, g, marks, start, stop)
-        for i in range(start, stop):
+        ask_for_slots(rows, slots, g, marks, start + 2 * AHEAD, min(start + 3 * AHEAD, count))
+        ask_for_flows(rows, streams, slots, flows, g, marks, start + AHEAD, min(start + 2 * AHEAD, count))
+        for i in range(start, min(start + AHEAD, count)):
             segment(rows, streams, slots, flows, log, events, g, marks, scratch, i)
     return 0
 
 
 @kernel
-def fetch_ahead(
-    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, marks: Int64s, start: int, stop: int
-) -> int:
-    """Ask the memory for what the next segments will need, so that their waits overlap.
-
-    Leaves each segment's hash in its place in `marks`.  What is fetched is only a guess: nothing depends on it.
-    """
+def ask_for_slots(rows: Int64s, slots: Int64s, g: Int64s, marks: Int64s, start: int, stop: int) -> int:
+    """Leave each segment's hash in its place in `marks`, and ask the memory for its slot."""
     for i in range(start, stop):
         tag = tag_of(g, rows, i * STRIDE)
         marks[i * MARK_STRIDE] = tag
         prefetch(slots, tag & g[G_MASK])
+    return 0
+
+
+@kernel
+def ask_for_flows(
+    rows: Int64s, streams: Int64s, slots: Int64s, flows: Int64s, g: Int64s, marks: Int64s, start: int, stop: int
+) -> int:
+    """Ask the memory for what the slots, which are there by now, say that the segments will need.
+
+    What is fetched is only a guess: nothing depends on it.
+    """
     for i in range(start, stop):
         kept = slots[marks[i * MARK_STRIDE] & g[G_MASK]]
         number = (kept & SLOT_NUMBER) - 1
