@@ -24,6 +24,8 @@ Ints = Any
 
 PLACES: Final = 8
 """Groups of like findings by what they share; the rest is one more group."""
+SHARES: Final = {"listener": 0.1, "server": 0.1, "client": 0.25}
+"""Share of like findings from which on a place is worth an entry of its own; what is spread evenly has no place."""
 SINGLES: Final = 3
 """Like findings that share nothing and are told one by one."""
 FRAMES: Final = 100
@@ -141,7 +143,12 @@ def group(findings: Columns, *, absorb: bool = True) -> list[Group]:
         for scope, members in _places(rows, bucket):
             taken = [row for member in members.tolist() for row in absorbed.get(member, ())] if absorbed else []
             groups.append(_group(rows, scope, members, taken, known))
-    return sorted(groups, key=lambda one: one.rows[0])
+    return sorted(groups, key=_worst_first)
+
+
+def _worst_first(one: Group) -> tuple[Any, ...]:
+    severity, grade = SEVERITIES.index(one.severity), GRADES.index(one.grade)
+    return -severity, not one.population, grade, -one.findings, one.rows[0]
 
 
 class _Rows:
@@ -234,9 +241,10 @@ def _places(rows: _Rows, bucket: Ints) -> Iterator[tuple[str, Ints]]:
         for count, (_, ranked) in zip(counts, shared, strict=True):
             if ranked.values[0] == -1:
                 count[0] = 0  # what has none of the kind does not share it
+        for i, (scope, _) in enumerate(shared):
+            counts[i][counts[i] < SHARES[scope] * len(bucket)] = 0
         best = max(range(len(shared)), key=lambda i: (int(counts[i].max()), -i))
-        most = int(counts[best].max())
-        if most <= 1:
+        if int(counts[best].max()) <= 1:
             break
         mine = left & (shared[best][1].rank == int(counts[best].argmax()))
         left &= ~mine

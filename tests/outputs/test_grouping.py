@@ -55,6 +55,14 @@ def test_what_shares_nothing_is_one_when_it_is_much() -> None:
     assert (one.scope, one.clients, one.listeners, one.server_addr) == ("capture", 4, 4, None)
 
 
+def test_what_is_spread_evenly_is_one_and_what_stands_out_is_another() -> None:
+    even = [samples.verdict(stream=i, client=(i % 10, 1), server=(10 + i % 15, i)) for i in range(90)]
+    (one,) = groups(*even)
+    assert (one.scope, one.clients, one.findings) == ("capture", 10, 90)
+    outstanding = [samples.verdict(stream=100 + i, client=(20, 1), server=(30, 80)) for i in range(10)]
+    assert [(one.scope, one.findings) for one in groups(*even, *outstanding)] == [("capture", 90), ("listener", 10)]
+
+
 @pytest.mark.parametrize(
     "other", [{"code": "half_open"}, {"severity": "warning"}, {"cause": "x"}, {"endpoint": "client"}]
 )
