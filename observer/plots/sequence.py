@@ -1,9 +1,9 @@
 """Time-sequence graph of one direction of a connection: what was sent, acknowledged and allowed, over time.
 
 ``style="tcptrace"`` follows the xplot graphs of tcptrace: arrows from the first to the last octet of a segment, a
-diamond on top with PSH, red with R where sent again, a green staircase of ACKs with ticks below for duplicates, a yellow
-staircase of the window with ticks above where it stayed, purple S for selective acknowledgments; on white instead of
-black.  ``style="wireshark"`` follows Wireshark's graph of that name: blue I-beams, brown ACKs, green window, red SACKs,
+diamond on top with PSH, red with R where sent again, a green staircase of ACKs with ticks below for duplicates, a
+yellow staircase of the window with ticks above where it stayed, purple S for selective acknowledgments; on white
+instead of black.  ``style="wireshark"`` follows Wireshark's graph of that name: blue I-beams, brown ACKs, green window, red SACKs,
 a cross where the window is closed.  What is sent again is told apart there, too.
 
 Never here: tables of other connections.  Sources: S. Ostermann, "tcptrace time sequence graph" (1997); Wireshark,
@@ -103,12 +103,13 @@ def series(cells: Cells, sack_left: Ints, sack_right: Ints, side: int) -> Series
     near = ack[has_sack] - cells.ack[theirs][has_sack]
     highest = numpy.maximum.accumulate(high) if len(high) else high
     acked = numpy.maximum.accumulate(ack) if len(ack) else ack
+    lowest = min([int(low[high > low].min())] * bool((high > low).any()) + [int(ack.min())] * bool(len(ack)) or [0])
     marks: list[tuple[int, int, str]] = []
     for name, bit in (("SYN", SYN), ("FIN", FIN)):
         marks += [(int(cells.time[mine[i]]), int(high[i]), name) for i in numpy.flatnonzero(flags & bit).tolist()]
     for place in numpy.flatnonzero(resets).tolist():
         i, k = int(numpy.searchsorted(mine, place)) - 1, int(numpy.searchsorted(theirs, place)) - 1
-        level = max([int(highest[i])] * (i >= 0) + [int(acked[k])] * (k >= 0) + [0])
+        level = max([int(highest[i])] * (i >= 0) + [int(acked[k])] * (k >= 0) or [lowest])
         marks.append((int(cells.time[place]), level, f"RST by {ENDPOINTS[int(cells.direction[place])]}"))
     return Series(
         sent_time=cells.time[mine], low=low, high=high, flags=flags, again=(cells.label[mine] & AGAIN) != 0,
@@ -197,16 +198,16 @@ def _draw(ax: Axes, one: Series, clock: looks.Clock, look: Look, *, scaled: bool
 
 def _limits(ax: Axes, one: Series, *, scaled: bool) -> tuple[float, str]:
     """Let the data fill the picture; returns its upper limit and what the legend says of the window."""
-    reached = [*one.high.tolist()[:1], *([int(one.high.max())] if len(one.high) else []),
-               *([int(one.ack.max())] if len(one.ack) else []), 1]  # fmt: skip
-    lowest = min([int(one.low.min())] * bool(len(one.low)) + [int(one.ack.min())] * bool(len(one.ack)) + [0])
-    span = max(1, max(reached) - lowest)
-    top = max(reached) + WINDOW_SHARE * span
+    carries = one.high > one.low  # an old incarnation's bare ACK may stand far off
+    known = numpy.concatenate((one.low[carries], one.high[carries], one.ack, one.mark_seq, [0][: not carries.any()]))
+    lowest, reached = int(known.min()), int(known.max())
+    span = max(1, reached - lowest)
+    top = reached + WINDOW_SHARE * span
     words = "receive window" if scaled else "receive window (scale not captured)"
     if len(one.edge) and int(one.edge.max()) > top:
         words += f", cut: up to {octets(int((one.edge - one.ack).max()))} above the ACK"
     elif len(one.edge):
-        top = max(int(one.edge.max()), *reached) + 0.06 * span
+        top = max(int(one.edge.max()), reached) + 0.06 * span
     ax.set_ylim(lowest - 0.05 * span, top)
     return top, words
 
