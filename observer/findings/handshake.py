@@ -54,7 +54,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
         told = "the server never sent anything beyond its one SYN-ACK, though the client sent its data again and again"
     else:
         told = f"the server repeated its SYN-ACK {times(len(again or unprovoked))} after the client was established"
-    after = _how_it_left(case, recovered=recovered, held=held)
+    after = _how_it_left(case, recovered=recovered, held=held, kept=cause != "syn_cookie")
     yield Verdict(
         grade=grade,
         endpoint="server",
@@ -151,7 +151,7 @@ def _siblings_served(case: Case, begin: int, end: int) -> bool:
     return case.around.served.begun(case.around.listener(case), begin, end) > 0
 
 
-def _how_it_left(case: Case, *, recovered: bool, held: int) -> str:
+def _how_it_left(case: Case, *, recovered: bool, held: int, kept: bool) -> str:
     server = case.server
     if recovered:
         return f"it took the connection after {duration(held)}"
@@ -159,6 +159,8 @@ def _how_it_left(case: Case, *, recovered: bool, held: int) -> str:
     if resets:
         left = "" if server.last("expire") is None else f"it gave up after {duration(held)}, and "
         return f"{left}it answered the client's octets with RST, so recv() failed with ECONNRESET"
+    if server.state == "CLOSED" and not kept:
+        return "it kept no request for it: a client that only receives waits for ever"
     if server.state == "CLOSED":
         return f"it dropped the request silently after {duration(held)}: a client that only receives waits for ever"
     return f"this had lasted {duration(held)} when the capture ended"

@@ -86,13 +86,14 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
             continue
         gave_up = end.last("give_up", "snd_rst")
         closing = end.before(found.notes[0].frame) not in OPEN
-        over = found.notes[-1].time - found.notes[0].time
-        told = f"the same octets were sent {times(found.tries + 1)} over {duration(max(over, 0))} without any answer"
+        since = _first_repeat(end, found)
+        over = duration(max(found.notes[-1].time - since, 0))
+        told = f"the same octets were repeated {times(found.tries)} within {over} without any answer"
         yield Verdict(
             grade="confirmed" if gave_up is not None else "probable",
             endpoint=end.name,
             cause="peer_silent",
-            begin=found.notes[0].time,
+            begin=since,
             end=gave_up.time if gave_up else None,
             frames=clean_frames(*(note.frame for note in found.notes[:12])),
             severity="warning" if closing else "problem",  # its application has closed and waits for nothing
@@ -100,6 +101,11 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
             + ("the sender gave up: ETIMEDOUT." if gave_up else "the sender was still trying."),
             unknown=_cannot_tell(case, found),
         )
+
+
+def _first_repeat(end: End, found: Silence) -> int:
+    """When the silence was first repeated into; `unanswered` is noted from the second repeat on."""
+    return min(note.time for note in [*end.said("retransmission"), *found.notes] if note.time > found.begin)
 
 
 def _answered_by_reset(case: Case, end: End, found: Silence) -> bool:

@@ -36,7 +36,8 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
         if cause is None:
             continue
         receiver = case.other(sender)
-        lost = "unacked" in reset.facts and cause not in ("time_wait_assassination", "after_close")
+        lost = "unacked" in reset.facts and "acks_all" not in reset.facts
+        lost = lost and cause not in ("time_wait_assassination", "after_close")
         more = [note.frame for note in case.said("reset") if note.frame != reset.frame]
         fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
         yield Verdict(
@@ -101,7 +102,7 @@ def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
     together = _burst(case, sender, reset)
     if together is not None:
         return together
-    if _perhaps_unread(sender, reset):
+    if receiver.count("octets") and _perhaps_unread(sender, reset):
         return "unread_data", (
             f"The {sender.name} closed with RST instead of FIN, with the {receiver.name}'s last octets unanswered: "
             "close() with unread octets in the buffer, or SO_LINGER 0."

@@ -18,6 +18,8 @@ def duration(ns: int) -> str:
     --------
     >>> duration(7_130_000_000), duration(21_600_000), duration(420_000), duration(600 * SECOND)
     ('7.1 s', '22 ms', '0.4 ms', '10 min')
+    >>> duration(37_000)
+    '0.04 ms'
     """
     seconds = ns / SECOND
     if seconds >= 7200:
@@ -29,7 +31,9 @@ def duration(ns: int) -> str:
     if seconds >= 1:
         return f"{seconds:.1f} s"
     milliseconds = ns / MILLISECOND
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+    if milliseconds >= 10:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds:.1f} ms" if milliseconds >= 0.1 or ns <= 0 else f"{max(milliseconds, 0.01):.2f} ms"
 
 
 def times(count: int) -> str:
