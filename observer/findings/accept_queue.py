@@ -22,10 +22,10 @@ from observer.registry import Finding
 from observer.schema import GRADES, SEVERITIES
 
 VICTIMS: Final = {
-    "half_established": "half-established",
-    "half_established_reset": "reset when the server had forgotten them",
-    "accept_overflow_reset": "reset at once",
-    "syn_dropped": "without an answer to their SYN",
+    "half_established": "half-established (connect() and send() succeeded, the server never had them)",
+    "half_established_reset": "reset when the server had forgotten them (recv() failed with ECONNRESET)",
+    "accept_overflow_reset": "reset at once (connect() succeeded, then ECONNRESET)",
+    "syn_dropped": "without an answer to their SYN (connect() waited)",
 }
 """Findings of single connections that an overflow makes, and how each of these ended."""
 NOT_FOR_THE_QUEUE: Final = "final_ack_lost"
