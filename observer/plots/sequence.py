@@ -3,8 +3,8 @@
 ``style="tcptrace"`` follows the xplot graphs of tcptrace: arrows from the first to the last octet of a segment, a
 diamond on top with PSH, red with R where sent again, a green staircase of ACKs with ticks below for duplicates, a
 yellow staircase of the window with ticks above where it stayed, purple S for selective acknowledgments; on white
-instead of black.  ``style="wireshark"`` follows Wireshark's graph of that name: blue I-beams, brown ACKs, green window, red SACKs,
-a cross where the window is closed.  What is sent again is told apart there, too.
+instead of black.  ``style="wireshark"`` follows Wireshark's graph of that name: blue I-beams, brown ACKs, green window,
+red SACKs, a cross where the window is closed.  What is sent again is told apart there, too.
 
 Never here: tables of other connections.  Sources: S. Ostermann, "tcptrace time sequence graph" (1997); Wireshark,
 "TCP Stream Graphs"; RFC 9293 3.4 (sequence arithmetic).
@@ -101,15 +101,15 @@ def series(cells: Cells, sack_left: Ints, sack_right: Ints, side: int) -> Series
     high = low + cells.length[mine] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
     has_sack = sack_left[theirs] >= 0
     near = ack[has_sack] - cells.ack[theirs][has_sack]
-    highest = numpy.maximum.accumulate(high) if len(high) else high
-    acked = numpy.maximum.accumulate(ack) if len(ack) else ack
-    lowest = min([int(low[high > low].min())] * bool((high > low).any()) + [int(ack.min())] * bool(len(ack)) or [0])
+    levels = numpy.concatenate((mine[high > low], theirs))
+    order = numpy.argsort(levels, kind="stable")
+    reached = numpy.maximum.accumulate(numpy.concatenate((high[high > low], ack))[order]) if len(levels) else levels
     marks: list[tuple[int, int, str]] = []
     for name, bit in (("SYN", SYN), ("FIN", FIN)):
         marks += [(int(cells.time[mine[i]]), int(high[i]), name) for i in numpy.flatnonzero(flags & bit).tolist()]
     for place in numpy.flatnonzero(resets).tolist():
-        i, k = int(numpy.searchsorted(mine, place)) - 1, int(numpy.searchsorted(theirs, place)) - 1
-        level = max([int(highest[i])] * (i >= 0) + [int(acked[k])] * (k >= 0) or [lowest])
+        i = max(0, int(numpy.searchsorted(levels[order], place)) - 1)  # before the first: where the first will be
+        level = int(reached[i]) if len(reached) else 0
         marks.append((int(cells.time[place]), level, f"RST by {ENDPOINTS[int(cells.direction[place])]}"))
     return Series(
         sent_time=cells.time[mine], low=low, high=high, flags=flags, again=(cells.label[mine] & AGAIN) != 0,
