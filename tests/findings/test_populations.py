@@ -323,7 +323,11 @@ def test_victims_of_a_full_accept_queue_are_one_episode_until_it_is_calm() -> No
     (one,) = episodes(victim(3, 1, 4, grade="confirmed"), victim(4, 13, 15), victim(5, 2, 3, "accept_overflow_reset"))
     assert (one.begin, one.end) == (samples.ns(1), samples.ns(15))
     assert one.server == (1, 80) and sorted(one.streams) == [3, 4, 5]
-    assert "3 of 16 connections" in one.summary and "2 half-established (" in one.summary and "1 reset at once (" in one.summary
+    assert (
+        "3 of 16 connections" in one.summary
+        and "2 half-established (" in one.summary
+        and "1 reset at once (" in one.summary
+    )
     first, second = episodes(
         *(victim(number, at, at + 1, grade="confirmed") for number, at in enumerate([1, 2, 12.5, 40, 41]))
     )
