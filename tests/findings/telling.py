@@ -94,13 +94,18 @@ def together(*tales: Talk, end_ns: int | None = None) -> Observation:
     return observe(copies, end_ns=end_ns or max(tale.now for tale in tales), options=tales[0].options)
 
 
+def at_port(tale: Tale, port: int) -> Tale:
+    """The same client host with another port; before its first segment."""
+    tale.client.end = (tale.client.end[0], port)
+    return tale
+
+
 def siblings(count: int, tell: Callable[[Tale], None], *, apart_s: float = 0.0, first_port: int = 41000) -> list[Tale]:
     """The same conversation of so many clients of one host and listener, each begun so much later."""
     made = []
     for number in range(count):
         tale = Tale(client_iss=5000 + 1000 * number, server_iss=90_000 + 1000 * number)
-        tale.client.end = (tale.client.end[0], first_port + number)
-        tale.wait(apart_s * number)
+        at_port(tale, first_port + number).wait(apart_s * number)
         tell(tale)
         made.append(tale)
     return made
