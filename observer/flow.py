@@ -23,6 +23,7 @@ from observer.tcp.layout import M_MARKS, M_STREAM, MARK_STRIDE
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
     from observer.observe import Observation
 
@@ -54,8 +55,8 @@ class Kept:
         )
 
 
-def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, Array]:
-    """Segment rows of the streams: kept while reading, or found by reading the capture again."""
+def keep(observation: Observation, streams: Sequence[int]) -> Kept:
+    """Keep the packets of these streams: if they were not kept while reading, by reading the capture again."""
     if observation.kept is None or not observation.kept.streams.issuperset(streams):
         if not _can_read_again(observation.sources):
             raise ObserverError(
@@ -63,10 +64,14 @@ def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, 
                 "save it to a file, or name the streams beforehand with read(..., keep={...})"
             )
         observation.read_again(streams)
-    kept = observation.kept
-    if kept is None:
+    if observation.kept is None:
         raise ObserverError("no streams were asked for")
-    rows, marks = kept.rows()
+    return observation.kept
+
+
+def kept_rows(observation: Observation, streams: Sequence[int]) -> tuple[Array, Array]:
+    """Segment rows of the streams, and their marks."""
+    rows, marks = keep(observation, streams).rows()
     chosen = numpy.isin(marks[:, M_STREAM] >> 1, numpy.array(list(streams), numpy.int64))
     return rows[chosen], marks[chosen]
 
@@ -235,6 +240,22 @@ class Flow:
             return call_columns(self.observation, [self.stream])
         maker = transition_columns if table == "transitions" else event_columns
         return maker(self.observation, [self.stream])
+
+    def plot(self, name: str = "ladder", *, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a picture of it.
+
+        Parameters
+        ----------
+        name
+            One of the plots of scope "flow": "ladder", "sequence", ... (see `observer.plots`).
+        ax
+            Where to draw; default: a new figure.
+        options
+            What that plot offers.
+        """
+        from observer.plots import draw
+
+        return draw(name, self, ax=ax, **options)
 
     def __repr__(self) -> str:
         return f"<Flow {self.stream} of {self.observation!r}>"

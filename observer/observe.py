@@ -23,11 +23,13 @@ from observer.options import Options
 from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
 from observer.tables import FlowTable, event_columns, history_columns, skipped_columns, transition_columns
+from observer.tcp.states import MACHINE, Machine
 from observer.tcp.tracker import Tracker
 from observer.wire import Decoder
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
     from observer.flow import Flow, Kept
 
@@ -293,6 +295,27 @@ class Observation:
         return history_columns(self, first, stop)
 
     @property
+    def machine(self) -> Machine:
+        """The state machine that drives both endpoints, as data."""
+        return MACHINE
+
+    def plot(self, name: str, *, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw a picture of all connections.
+
+        Parameters
+        ----------
+        name
+            One of the plots of scope "observation": "states", "population", ... (see `observer.plots`).
+        ax
+            Where to draw; default: a new figure.
+        options
+            What that plot offers.
+        """
+        from observer.plots import draw
+
+        return draw(name, self, ax=ax, **options)
+
+    @property
     def begin_ns(self) -> int:
         """Time of the first frame, ns since 1970; 0 without frames."""
         return self.capture.first_time_ns or 0
@@ -318,6 +341,18 @@ class Observation:
         from observer.flow import packet_columns
 
         return schema.from_columns("packets", packet_columns(self, streams))
+
+    def keep(self, streams: Sequence[int]) -> None:
+        """Keep the packets of these streams, with one more reading of the capture at most.
+
+        Raises
+        ------
+        ObserverError
+            A source that cannot be read twice (a pipe).
+        """
+        from observer.flow import keep
+
+        keep(self, streams)
 
     def read_again(self, streams: Collection[int]) -> None:
         """Read the capture a second time and keep the packets of these streams."""

@@ -5,7 +5,7 @@ Never here: drawing.  The real ones are `observer.observe.Observation` and `obse
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy
@@ -73,8 +73,12 @@ class ObservationSubject(Protocol):
     def flow(self, stream: int) -> FlowSubject:
         """Return one connection."""
 
-    def read_again(self, streams: Collection[int]) -> None:
-        """Read the capture a second time and keep the packets of these streams."""
+    def keep(self, streams: Sequence[int]) -> None:
+        """Keep the packets of these streams, with one more reading of the capture at most."""
+
+    @property
+    def machine(self) -> Machine:
+        """Give the state machine that drives both endpoints."""
 
     @property
     def begin_ns(self) -> int:

@@ -183,6 +183,16 @@ def _ends() -> tuple[Transition, ...]:
 TRANSITIONS: Final[tuple[Transition, ...]] = _OPENING + _CLOSING + _ends()
 """The whole machine.  A (state, event) that is not here changes nothing."""
 
+
+class Machine(NamedTuple):
+    """The machine for those who show it: its rows, and the names of their events."""
+
+    rules: tuple[Transition, ...]
+    events: tuple[str, ...]
+
+
+MACHINE: Final = Machine(TRANSITIONS, EVENTS)
+
 INITIAL_STATE: Final = CLOSED
 """An endpoint whose opening is captured begins here; others begin UNKNOWN."""
 

@@ -1,0 +1,144 @@
+"""Pictures by name, and as files: the ladders of the worst findings, and all pictures of the whole.
+
+Never here: what a picture shows.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy
+
+from observer.errors import ObserverError, OptionError
+from observer.plots import style
+from observer.plots.subject import ObservationSubject, numbers, texts
+from observer.registry import Plot, choose, collect
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LADDERS: Final = 6
+"""Connections of which ladders are written: the worst, no two alike in finding and endpoint while there are others."""
+DOTS_PER_INCH: Final = 110
+
+
+class Drawn(NamedTuple):
+    """What `draw_all` did: files written, and sentences about what could not be drawn."""
+
+    files: list[Path]
+    missing: list[str]
+
+
+def draw(name: str, subject: Any, *, ax: Axes | None = None, **options: Any) -> Axes:
+    """Draw a picture by its name.
+
+    Raises
+    ------
+    OptionError
+        If there is no such picture, or none of that for what was given.
+    """
+    plot = choose(Plot, [name])[0]
+    scope = "flow" if hasattr(subject, "stream") else "observation"
+    if plot.scope != scope:
+        names = ", ".join(one.name for one in collect(Plot).values() if one.scope == scope)
+        whole = {"flow": "one connection", "observation": "a whole observation"}
+        raise OptionError(f"plot {name!r} shows {whole[plot.scope]}; of {whole[scope]} there are {names}")
+    return plot.draw(subject, ax=ax, **options)
+
+
+def worst_streams(observation: ObservationSubject, most: int) -> list[int]:
+    """Return the connections of the worst findings: first one for each kind of finding, then the rest."""
+    findings = observation.columns("findings")
+    streams, sides = numbers(findings, "stream"), numbers(findings, "endpoint").tolist()
+    single = numpy.flatnonzero(streams >= 0)
+    codes = texts(findings, "code")
+    first: dict[tuple[str, int], int] = {}
+    for row in single.tolist():
+        first.setdefault((codes[row], sides[row]), int(streams[row]))
+    return list(dict.fromkeys([*first.values(), *streams[single][: 4 * most].tolist()]))[:most]
+
+
+def draw_all(
+    observation: ObservationSubject,
+    folder: str | Path,
+    *,
+    formats: Sequence[str] = ("png", "svg"),
+    names: Iterable[str] | None = None,
+    ladders: int = LADDERS,
+) -> Drawn:
+    """Write pictures into a folder: all of the whole, and ladders of the worst findings.
+
+    Files are called after the plot, those of a connection also after its stream (``ladder-5.png``); each appears whole
+    or not at all.
+
+    Parameters
+    ----------
+    observation
+        An `observer.observe.Observation`.
+    folder
+        Made if it is not there.
+    formats
+        "png", "svg", "pdf": what matplotlib can write.
+    names
+        Which plots; default: all of scope "observation", and "ladder".
+    ladders
+        Of how many connections pictures of scope "flow" are written.
+    """
+    known = collect(Plot)
+    chosen = choose(Plot, list(names)) if names is not None else [
+        plot for plot in known.values() if plot.scope == "observation" or plot.name == "ladder"
+    ]  # fmt: skip
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = Drawn([], [])
+    for plot in chosen:
+        if plot.scope == "observation":
+            _write(plot, observation, plot.name, folder, formats, drawn)
+    single = [plot for plot in chosen if plot.scope == "flow"]
+    streams = worst_streams(observation, ladders) if single else []
+    if streams:
+        try:
+            observation.keep(streams)
+        except ObserverError as error:
+            drawn.missing.append(f"{', '.join(plot.name for plot in single)}: {error}")
+            return drawn
+    for stream in streams:
+        for plot in single:
+            _write(plot, observation.flow(stream), f"{plot.name}-{stream}", folder, formats, drawn)
+    return drawn
+
+
+def _write(plot: Plot, subject: Any, name: str, folder: Path, formats: Sequence[str], drawn: Drawn) -> None:
+    """Draw one picture and write it in each format, atomically."""
+    import matplotlib
+
+    with style.offscreen(), matplotlib.rc_context({"svg.hashsalt": "observer", "svg.fonttype": "none"}):
+        figure: Any = plot.draw(subject).figure
+        for form in formats:
+            octets = io.BytesIO()
+            # no date: the same capture gives the same file
+            metadata = {"Date": None} if form == "svg" else {"CreationDate": None} if form == "pdf" else None
+            try:
+                figure.savefig(octets, format=form, dpi=DOTS_PER_INCH, metadata=metadata)
+            except ValueError as error:
+                raise OptionError(f"pictures cannot be written as {form!r}: {error}") from error
+            drawn.files.append(_replace(folder / f"{name}.{form}", octets.getvalue()))
+
+
+def _replace(path: Path, octets: bytes) -> Path:
+    """Write a file under another name and rename it: nobody ever sees half of it."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(octets)
+            file.flush()
+            part.chmod(0o644)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    return path
