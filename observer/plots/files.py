@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy
-
 from observer.errors import ObserverError, OptionError
 from observer.plots import style
 from observer.plots.subject import ObservationSubject, numbers, texts
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LADDERS: Final = 6
-"""Connections of which ladders are written: the worst, no two alike in finding and endpoint while there are others."""
+"""Connections of which ladders are written: the worst, one for each kind of finding."""
 DOTS_PER_INCH: Final = 110
 
 
@@ -51,15 +49,15 @@ def draw(name: str, subject: Any, *, ax: Axes | None = None, **options: Any) -> 
 
 
 def worst_streams(observation: ObservationSubject, most: int) -> list[int]:
-    """Return the connections of the worst findings: first one for each kind of finding, then the rest."""
+    """Return the connections of the worst findings, one for each kind: code, cause and endpoint."""
     findings = observation.columns("findings")
-    streams, sides = numbers(findings, "stream"), numbers(findings, "endpoint").tolist()
-    single = numpy.flatnonzero(streams >= 0)
-    codes = texts(findings, "code")
-    first: dict[tuple[str, int], int] = {}
-    for row in single.tolist():
-        first.setdefault((codes[row], sides[row]), int(streams[row]))
-    return list(dict.fromkeys([*first.values(), *streams[single][: 4 * most].tolist()]))[:most]
+    streams = numbers(findings, "stream")
+    kinds = zip(texts(findings, "code"), texts(findings, "cause"), numbers(findings, "endpoint").tolist(), strict=True)
+    first: dict[tuple[str, str, int], int] = {}
+    for stream, kind in zip(streams.tolist(), kinds, strict=True):
+        if stream >= 0:
+            first.setdefault(kind, stream)
+    return list(dict.fromkeys(first.values()))[:most]
 
 
 def draw_all(

@@ -33,9 +33,11 @@ PLACES: Final = {
 """Centres of the boxes, x to the right, y downwards, as in figure 5; END is CLOSED once more, where lives end."""
 EARLY: Final = ("CLOSED", "LISTEN", "UNKNOWN", "SYN_RECEIVED", "SYN_SENT")
 """What leads from these back to CLOSED goes to the upper box."""
-CROWDED: Final = ("UNKNOWN",)
-"""States with arrows on their right: what is told beside the others stands below these."""
-BOX: Final = (1.5, 0.62)
+LABELS_AT: Final = {("LISTEN", "SYN_SENT"): 0.7, ("UNKNOWN", "SYN_SENT"): 0.76, ("SYN_RECEIVED", "FIN_WAIT_1"): 0.36}
+"""Where words stand on arrows whose middle is taken, as a share of their length."""
+ASIDE: Final = {"UNKNOWN": "below", "TIME_WAIT": "below", "SYN_RECEIVED": "left"}
+"""Where the words about a state stand if arrows leave it to the right, where they stand as a rule."""
+BOX: Final = (1.75, 0.62)
 SHARED: Final = 8
 """An event that leads to the same state from so many states is told beside them, not drawn."""
 GAP: Final = 0.11
@@ -171,16 +173,20 @@ def _box(ax: Axes, name: str, happened: Counted | None, beside: Sequence[Edge]) 
     ax.add_patch(style.state_area(patch, real))
     final = happened.final.get(real, (0, 0)) if happened and name != "CLOSED" else (0, 0)
     white = {"boxstyle": "round,pad=0.15", "facecolor": "#FFFFFF", "edgecolor": "none", "alpha": 0.88}
-    words = state_words(real) + (f"\n{_side_text(final)} at the end" if any(final) else "")
-    ax.text(x, y, words, ha="center", va="center", fontsize=style.NORMAL - 0.5, color=style.BLACK, bbox=white, zorder=5,
+    words = state_words(real) + (f"\nend: {_side_text(final)}" if any(final) else "")
+    ax.text(x, y, words, ha="center", va="center", fontsize=style.NORMAL - 0.8, color=style.BLACK, bbox=white, zorder=5,
             linespacing=1.2)  # fmt: skip
     if beside:
         lines = "\n".join(f"→ CLOSED  {edge.events[0]}  {_side_text(edge.counts)}" for edge in beside)
         quiet = {**white, "boxstyle": "square,pad=0.15", "alpha": 0.8}
-        under = name in CROWDED
-        where = (x - BOX[0] / 2, y + BOX[1] / 2 + 0.08) if under else (x + BOX[0] / 2 + 0.08, y)
-        ax.text(*where, lines, ha="left", va="top" if under else "center", fontsize=style.SMALL, color=style.INK,
-                zorder=6, linespacing=1.25, label="_beside", bbox=quiet)  # fmt: skip
+        dx, dy = BOX[0] / 2, BOX[1] / 2
+        where, align, above = {
+            "right": ((x + dx + 0.08, y), "left", "center"),
+            "left": ((x - dx - 0.08, y), "right", "center"),
+            "below": ((x - dx, y + dy + 0.08), "left", "top"),
+        }[ASIDE.get(name, "right")]
+        ax.text(*where, lines, ha=align, va=above, fontsize=style.SMALL, color=style.INK, zorder=6, linespacing=1.25,
+                label="_beside", bbox=quiet)  # fmt: skip
 
 
 def _edge(ax: Axes, edge: Edge, drawn: Sequence[Edge], *, with_counts: bool) -> None:
@@ -195,8 +201,10 @@ def _edge(ax: Axes, edge: Edge, drawn: Sequence[Edge], *, with_counts: bool) -> 
     for side in sides or [-1]:
         shift = across * GAP * ((side * 2 - 1) if len(sides) == 2 else 0)
         _arrow(ax, (start, stop), shift, bend, side, edge.counts[side] if side >= 0 else 0)
-    middle = (start + stop) / 2 + across * bend * float(numpy.hypot(*(stop - start))) / 2
-    _label(ax, middle, edge, with_counts=with_counts)
+    t = LABELS_AT.get((edge.before, end), 0.5)
+    control = (start + stop) / 2 + across * bend * float(numpy.hypot(*(stop - start)))  # as matplotlib's arc3 has it
+    at = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * stop
+    _label(ax, at, edge, with_counts=with_counts)
 
 
 def _arrow(ax: Axes, centres: tuple[Any, Any], shift: Any, bend: float, side: int, times: int) -> None:
@@ -216,7 +224,7 @@ def _arrow(ax: Axes, centres: tuple[Any, Any], shift: Any, bend: float, side: in
     )  # fmt: skip
 
 
-def _label(ax: Axes, middle: Any, edge: Edge, *, with_counts: bool) -> None:
+def _label(ax: Axes, at: Any, edge: Edge, *, with_counts: bool) -> None:
     """Write at an arrow what happened, and how often."""
     from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea, VPacker
 
@@ -230,7 +238,7 @@ def _label(ax: Axes, middle: Any, edge: Edge, *, with_counts: bool) -> None:
     ]  # fmt: skip
     if parts:
         rows.append(HPacker(children=parts, pad=0, sep=5))
-    box = AnnotationBbox(VPacker(children=rows, align="center", pad=0, sep=1), tuple(middle), frameon=True, pad=0.12,
+    box = AnnotationBbox(VPacker(children=rows, align="center", pad=0, sep=1), tuple(at), frameon=True, pad=0.12,
                          bboxprops={"edgecolor": "none", "alpha": 0.85})  # fmt: skip
     box.set_zorder(3)
     ax.add_artist(box)
@@ -244,7 +252,7 @@ def _legend(ax: Axes, *, with_counts: bool) -> None:
     for side, word in enumerate(ENDPOINTS):
         handles += [
             Line2D([], [], color=style.ENDPOINT_COLOURS[word], linewidth=2, linestyle=(0, (4, 1.5)) if side else "-",
-                   label=f"{word[0].upper()}: {word}s; width by number (logarithmic)")
+                   label=f"{word[0].upper()}: {word}s, width by number (logarithmic); end: in which state they ended")
         ] * with_counts  # fmt: skip
     words = "From any state RST, ICMP error, time-out or a new connection may lead to CLOSED"
     handles.append(Line2D([], [], linestyle="", label=f"{words}{': told beside it' * with_counts}"))
