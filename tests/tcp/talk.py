@@ -12,7 +12,7 @@ passes the tap and never arrives; with `unseen=True` it arrives, but the tap mis
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from observer import segments as seg
 from observer.kernels import Interpreted
@@ -109,11 +109,11 @@ class Talk:
             self.rows.append(made)
         self.now += STEP_NS
 
-    def wait(self, seconds: float) -> Talk:
+    def wait(self, seconds: float) -> Self:
         self.now += round(seconds * SECOND)
         return self
 
-    def open(self) -> Talk:
+    def open(self) -> Self:
         """A whole handshake, proved on both sides."""
         self.client.syn()
         self.server.synack()

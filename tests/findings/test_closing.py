@@ -1,0 +1,105 @@
+"""Closes that never finish: what triggers each finding, and its nearest innocent neighbour."""
+
+from __future__ import annotations
+
+import pytest
+
+from observer.options import Options
+from tests.findings.telling import Tale
+from tests.tcp.segments import SECOND
+
+
+def end_of_file(side: str = "server", options: Options | None = None) -> Tale:
+    """The peer of `side` has closed, and its FIN is acknowledged."""
+    tale = Tale(options=options).open()
+    tale.server.data()
+    tale.client.ack()
+    closer, leaker = (tale.client, tale.server) if side == "server" else (tale.server, tale.client)
+    closer.fin()
+    leaker.ack()
+    return tale
+
+
+# --- close_wait_leak ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize(("held_s", "grade", "severity"), [(10, "suspected", "warning"), (90, "probable", "problem")])
+def test_end_of_file_and_no_close(side: str, held_s: int, grade: str, severity: str) -> None:
+    tale = end_of_file(side)
+    tale.wait(held_s)
+    one = tale.one("close_wait_leak")
+    assert (one.grade, one.severity, one.endpoint, one.cause) == (grade, severity, side, "not_closed")
+    assert one.frames == [8, 9] and one.end is None
+    assert "the capture ends" in one.unknown
+
+
+def test_the_threshold_is_an_option() -> None:
+    assert not end_of_file().wait(1).codes()
+    assert "close_wait_leak" not in end_of_file(options=Options(close_wait_s=20)).wait(10).codes()
+
+
+def test_a_half_close_that_is_in_use_is_no_leak() -> None:
+    tale = end_of_file()
+    for _ in range(20):
+        tale.wait(2).server.data()
+        tale.client.ack()
+    assert "close_wait_leak" not in tale.codes()
+
+
+def test_a_late_close_is_no_leak() -> None:
+    tale = end_of_file()
+    tale.wait(30).server.fin()
+    tale.client.ack()
+    assert "close_wait_leak" not in tale.codes()
+
+
+def test_a_fin_that_may_not_have_arrived_is_no_leak() -> None:
+    tale = Tale().open()
+    tale.client.fin(lost=True)
+    tale.wait(90)
+    assert "close_wait_leak" not in tale.codes()
+
+
+def test_who_sends_instead_of_closing_draws_a_reset() -> None:
+    tale = end_of_file()
+    tale.wait(70).server.data()
+    tale.client.bare_reset()
+    one = tale.one("close_wait_leak")
+    assert (one.grade, one.severity, one.endpoint) == ("probable", "problem", "server")
+    assert one.end is not None and one.frames[-1] == tale.frame
+    assert "drew a RST" in one.summary
+
+
+# --- fin_wait_2_expired -------------------------------------------------------------------------------------------
+
+
+def test_a_fin_wait_2_that_had_expired_shows_itself() -> None:
+    tale = end_of_file()
+    tale.wait(70).server.data()
+    tale.client.bare_reset()
+    one = tale.one("fin_wait_2_expired")
+    assert (one.grade, one.severity, one.endpoint, one.cause) == ("probable", "warning", "client", "peer_keeps_open")
+    assert one.frames == [9, 11]
+    assert 70 * SECOND <= one.end - one.begin < 71 * SECOND
+
+
+def test_nobody_shows_it() -> None:
+    tale = end_of_file()
+    tale.wait(90)
+    one = tale.one("fin_wait_2_expired")
+    assert (one.grade, one.severity, one.end) == ("suspected", "info", None)
+
+
+def test_a_short_fin_wait_2_is_ordinary() -> None:
+    tale = end_of_file()
+    tale.wait(30).server.fin()
+    tale.client.ack()
+    assert not tale.codes()
+
+
+def test_data_to_who_had_just_closed_is_no_expiry() -> None:
+    tale = end_of_file()
+    tale.wait(0.5).server.data()
+    tale.client.bare_reset()
+    assert tale.codes() == ["reset_on_close"]
