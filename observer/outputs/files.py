@@ -1,4 +1,4 @@
-"""Tables as files: CSV, Parquet, JSON lines, and Zeek's conn.log.
+"""Tables as files: CSV, Parquet, JSON lines, and Zeek's conn.log and notice.log.
 
 Rows go from raw columns through Arrow in batches, so memory does not grow with the table; each batch is made once
 for all formats.  A file appears under its name only when it is whole.
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from observer.errors import OptionError
 from observer.outputs.arrow_text import json_lines, plain_columns, write_texts
-from observer.outputs.zeek import ZeekSink
+from observer.outputs.zeek import LOGS, ZeekSink
 from observer.registry import Sink, Writer
 from observer.schema import TABLES, Columns, to_arrow
 
@@ -109,10 +109,10 @@ JSON_LINES: Final = Writer(
 )
 ZEEK: Final = Writer(
     name="zeek",
-    doc="Zeek's conn.log (connections only)",
-    filename=lambda table: "conn.log",
+    doc="Zeek's conn.log (connections) and notice.log (findings)",
+    filename=lambda table: f"{LOGS[table][0]}.log",
     open=ZeekSink,
-    tables=("flows",),
+    tables=tuple(LOGS),
 )
 
 

@@ -26,6 +26,8 @@ PLACES: Final = 8
 """Groups of like findings by what they share; the rest is one more group."""
 SHARES: Final = {"listener": 0.1, "server": 0.1, "client": 0.25}
 """Share of like findings from which on a place is worth an entry of its own; what is spread evenly has no place."""
+MANY: Final = 1000
+"""Connections of a population from which on its place says more than their numbers."""
 SINGLES: Final = 3
 """Like findings that share nothing and are told one by one."""
 FRAMES: Final = 100
@@ -275,7 +277,9 @@ def _group(rows: _Rows, scope: str, members: Ints, absorbed: list[int], known: d
     client, client_port = _same(rows.client, rows.client_port, members)
     server, server_port = _same(rows.server, rows.server_port, members)
     place = Place(rows.text(client), client_port, rows.text(server), server_port)
-    show = filter_of(streams, place)
+    # a population that names so many connections may name only some of them
+    some = population and len(streams) >= MANY and any(place)
+    show = filter_of([] if some else streams, place)
     return Group(
         **place._asdict(),
         code=code,

@@ -1,4 +1,4 @@
-"""Connections as Zeek's conn.log: tab-separated, with Zeek's header lines.
+"""Connections as Zeek's conn.log, findings as its notice.log: tab-separated, with Zeek's header lines.
 
 What Zeek has and a TCP observer has not (service, missed octets, IP octets, tunnels, which hosts are local) is unset.
 Times go to microseconds, as Zeek's do.
@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import time
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from observer.outputs.arrow_text import join, texts_of, write_texts
+from observer.outputs.zeek_notice import NOTICE_FIELDS, notice_lines
 
 if typing.TYPE_CHECKING:
     import pyarrow
@@ -27,26 +29,28 @@ FIELDS: Final = (
     ("local_resp", "bool"), ("missed_bytes", "count"), ("history", "string"), ("orig_pkts", "count"),
     ("orig_ip_bytes", "count"), ("resp_pkts", "count"), ("resp_ip_bytes", "count"), ("tunnel_parents", "set[string]"),
 )  # fmt: skip
+Fields = tuple[tuple[str, str], ...]
 UNSET: Final = "-"
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class ZeekSink:
-    """Writes conn.log, from the header lines to #close."""
+    """Writes conn.log or notice.log, from the header lines to #close."""
 
     def __init__(self, path: Path, table: str) -> None:
         self._file = path.open("wb")
         self._open = True
+        name, fields, self._lines = LOGS[table]
         lines = [
-            "#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", f"#unset_field\t{UNSET}", "#path\tconn",
-            f"#open\t{_now()}", "#fields\t" + "\t".join(name for name, _ in FIELDS),
-            "#types\t" + "\t".join(kind for _, kind in FIELDS),
+            "#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", f"#unset_field\t{UNSET}",
+            f"#path\t{name}", f"#open\t{_now()}", "#fields\t" + "\t".join(name for name, _ in fields),
+            "#types\t" + "\t".join(kind for _, kind in fields),
         ]  # fmt: skip
         self._file.write(("\n".join(lines) + "\n").encode())
 
     def write(self, batch: pyarrow.Table) -> None:
-        """Append connections."""
-        write_texts(self._file, zeek_lines(batch))
+        """Append connections or findings."""
+        write_texts(self._file, self._lines(batch))
 
     def close(self) -> None:
         """Write the last line and close the file."""
@@ -63,6 +67,13 @@ def zeek_lines(flows: pyarrow.Table) -> pyarrow.Array:
     for i, (name, _) in enumerate(FIELDS):
         pieces += ["\t"] * (i > 0) + [values.get(name, UNSET)]
     return join([*pieces, "\n"], flows.num_rows)
+
+
+LOGS: Final[dict[str, tuple[str, Fields, Callable[[Any], Any]]]] = {
+    "flows": ("conn", FIELDS, zeek_lines),
+    "findings": ("notice", NOTICE_FIELDS, notice_lines),
+}
+"""Zeek's name, fields and lines for each table that it has."""
 
 
 def _values(flows: pyarrow.Table) -> dict[str, Any]:

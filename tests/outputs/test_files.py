@@ -115,9 +115,29 @@ def test_tables_without_rows(tmp_path: Path) -> None:
     assert "#close" in (tmp_path / "conn.log").read_text()
 
 
-def test_zeek_writes_connections_only(tmp_path: Path) -> None:
+def test_zeek_has_no_log_of_events(tmp_path: Path) -> None:
     events = schema.Columns("events", 0, {"stream": [], "endpoint": [], "time": [], "event": schema.Coded([], [])})
     assert write_tables({"events": events}, tmp_path, choose(Writer, ["zeek"])) == []
+
+
+def test_zeek_notices(tmp_path: Path) -> None:
+    rows = [
+        samples.verdict(stream=5, cause="accept_queue_full", summary="a\tb"),
+        samples.verdict("syn_flood", None, client=None, begin=None, grade="probable"),
+    ]
+    write_tables({"findings": samples.findings(*rows)}, tmp_path, choose(Writer, ["zeek"]))
+    lines = (tmp_path / "notice.log").read_text().splitlines()
+    names = lines[6].split("\t")[1:]
+    assert (
+        lines[4] == "#path\tnotice" and len(lines[7].split("\t")[1:]) == len(names) and lines[-1].startswith("#close")
+    )
+    told = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[8:-1]]
+    population, single = told
+    assert (single["ts"], single["id.orig_h"], single["id.orig_p"]) == ("1795227124.143456", "10.0.1.2", "40005")
+    assert (single["note"], single["msg"]) == ("TCP::Half_Established", "a\\x09b")
+    assert single["sub"] == "confirmed, accept_queue_full, tcp.stream eq 5"
+    assert (population["ts"], population["id.orig_h"], population["src"]) == ("-", "-", "-")
+    assert (population["note"], population["dst"], population["p"]) == ("TCP::Syn_Flood", "10.0.1.9", "5001")
 
 
 def test_evidence_of_findings_is_a_list(tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_without_evidence_of_its_own_a_population_has_that_of_its_connections() 
     assert one.frames == [44]
 
 
+def test_a_large_population_is_filtered_by_its_place() -> None:
+    (one,) = groups(population(streams=list(range(1000))))
+    assert (one.filter, one.filter_shows) == ("ip.addr eq 10.0.1.9 and tcp.port eq 5001", "more")
+    (one,) = groups(population(streams=list(range(1000)), server=None))
+    assert (one.filter, one.filter_shows) == ("tcp.stream in {0..999}", "exactly")
+
+
 VERDICTS = st.lists(
     st.builds(
         samples.verdict,
