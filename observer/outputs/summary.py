@@ -404,6 +404,13 @@ def _distinct(values: Ints) -> tuple[Ints, Ints]:
     return ordered[first], numpy.diff(numpy.concatenate((first, [len(ordered)])))
 
 
+def _how_many(codes: Ints) -> int:
+    """Return how many different codes there are, without sorting the millions of a flood."""
+    seen = numpy.zeros(int(codes.max(initial=0)) + 1, bool)
+    seen[codes] = True
+    return int(numpy.count_nonzero(seen))
+
+
 def _find_listeners(summary: Summary, flows: Columns, kept: _Kept) -> None:
     keys, counts = _distinct(kept.listener)
     summary.listener_count = len(keys)
@@ -415,7 +422,7 @@ def _find_listeners(summary: Summary, flows: Columns, kept: _Kept) -> None:
                 address=addresses.text(int(keys[at]) >> 16) if addresses else "?",
                 port=int(keys[at]) & 0xFFFF,
                 connections=int(counts[at]),
-                clients=len(_distinct(kept.client[mine])[0]),
+                clients=_how_many(kept.client[mine]),
                 client_octets=int(kept.client_octets[mine].sum()),
                 server_octets=int(kept.server_octets[mine].sum()),
             )

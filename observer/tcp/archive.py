@@ -31,6 +31,10 @@ ENTRIES_MAX: Final = 24
 """A flow with more log entries is not packed: bounds the room that packing and reading need."""
 PACKED_MAX: Final = 48
 """Rows of `log` that a packed flow takes at most: HEAD + WIDE + NARROW / 2 + 4 * ENTRIES_MAX words, 4 in a row."""
+AHEAD: Final = 6
+"""Streams between asking the memory for one's packed flow and reading it: some microseconds."""
+USUAL_LINES: Final = 7
+"""Cache lines that most packed flows take."""
 DELTA_TIME: Final = 1 << 33  # 8.6 s: a log entry that soon after the one before it is one word (two with a proof)
 DELTA_FRAME: Final = 1 << 17
 
@@ -358,6 +362,16 @@ def unpack(streams: Int64s, flows: Int64s, log: Int64s, g: Int64s, stream: int, 
     used = unpack_row(flows, log, g, flow, at)
     used = unpack_log(streams, flows, log, g, r, flow + c.CLIENT, at + 2, used)
     unpack_log(streams, flows, log, g, r, flow + c.SERVER, at + 3, used)
+    return 0
+
+
+@kernel
+def ask_for_history(streams: Int64s, log: Int64s, stream: int) -> int:
+    """Ask the memory for a packed flow: going through all streams waits for little else."""
+    packed = stream * c.STREAM_STRIDE + c.S_FLOW
+    at = (-streams[packed] - 1) * LOG_STRIDE if packed < len(streams) else 0
+    for line in range(USUAL_LINES):
+        prefetch(log, at + line * c.LINE)
     return 0
 
 

@@ -317,6 +317,30 @@ def stub_opens(streams: Int64s, stream: int, same_sender: int, flags: int, seq: 
 
 
 @kernel
+def is_lone_syn(streams: Int64s, stream: int) -> bool:
+    """Whether all there is of a stream is a SYN, on a 4-tuple that is new: what floods and scans are made of."""
+    r = stream * STREAM_STRIDE
+    return streams[r + S_FLOW] == 0 and streams[r + S_FLAGS] & 0x1FF == SYN and streams[r + S_PREVIOUS] == 0
+
+
+@kernel
+def is_alike(streams: Int64s, stream: int, example: int) -> bool:
+    """Whether a stream is a lone SYN of which everything is told as of the example, addresses, ports and time aside.
+
+    Sequence number, timestamps, TTL, IP identification and (roles are seen) ports of a lone SYN decide about no
+    column and no event.  A flood's rows are made in a third of the time by this (2 M connections: 0.2 s of 1.2).
+    """
+    a, b = stream * STREAM_STRIDE, example * STREAM_STRIDE
+    return (
+        is_lone_syn(streams, stream)
+        and streams[a + S_OPTIONS] == streams[b + S_OPTIONS]
+        and streams[a + S_MSS] == streams[b + S_MSS]
+        and (streams[a + S_LENGTH] ^ streams[b + S_LENGTH]) & MASK == 0
+        and (streams[a + S_FLAGS] ^ streams[b + S_FLAGS]) & MASK == 0
+    )
+
+
+@kernel
 def old_roles_equal(streams: Int64s, flows: Int64s, flow: int, before: int) -> bool:
     """Whether client and server are the same ends in both incarnations' rows."""
     new, old = flows[flow + STREAM] * STREAM_STRIDE, flows[before + STREAM] * STREAM_STRIDE

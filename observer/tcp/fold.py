@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from observer.kernels import Int64s, entry, kernel
-from observer.tcp.archive import unpack
+from observer.tcp.archive import AHEAD, ask_for_history, unpack
 from observer.tcp.events import EVENT_STRIDE
 from observer.tcp.evidence import LOG_BELIEVED, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME, step
-from observer.tcp.flowtable import begin_flow, blank_flow
+from observer.tcp.flowtable import begin_flow, blank_flow, is_alike, is_lone_syn
 from observer.tcp.layout import (
     CLIENT,
     E_DEAD,
@@ -126,6 +126,7 @@ def transitions(
     """Rows of the streams first .. stop - 1 into `out`; returns how many rows were written."""
     row = 0
     for stream in range(first, stop):
+        ask_for_history(streams, log, stream + AHEAD)
         kept_log, kept_events = g[G_LOG], g[G_EVENTS]
         flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
         row = endpoint_rows(flows, log, g, flow + CLIENT, stream << 1, out, row)
@@ -141,8 +142,9 @@ def lone_events(
 ) -> int:  # fmt: skip
     """Events of the streams of one segment among first .. stop - 1 into `out`; returns how many were written."""
     row = 0
+    silent = -1  # a lone SYN that gave no event
     for stream in range(first, stop):
-        if streams[stream * STREAM_STRIDE + S_FLOW]:
+        if streams[stream * STREAM_STRIDE + S_FLOW] or (silent >= 0 and is_alike(streams, stream, silent)):
             continue
         kept_log, kept_events = g[G_LOG], g[G_EVENTS]
         flow_of(streams, flows, log, events, g, scratch, stream, now)
@@ -150,5 +152,7 @@ def lone_events(
             for cell in range(EVENT_STRIDE):
                 out[row * EVENT_STRIDE + cell] = events[made * EVENT_STRIDE + cell]
             row += 1
+        if g[G_EVENTS] == kept_events and is_lone_syn(streams, stream):
+            silent = stream
         g[G_LOG], g[G_EVENTS] = kept_log, kept_events
     return row

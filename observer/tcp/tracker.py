@@ -20,7 +20,7 @@ from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
-from observer.tcp.columns import ROW, flow_rows, intern
+from observer.tcp.columns import ROW, column_of, flow_rows, intern
 from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
 from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
@@ -163,6 +163,7 @@ class Tracker:
         self._rows: Array | None = None
         self._end: int | None = None
         self._row_space: Array = numpy.empty(0, numpy.int64)
+        self._transition_space: Array = numpy.empty(0, numpy.int64)
         self._over: tuple[Callable[..., int], Array, Bound] | None = None
 
     def _settle(self, options: Options) -> None:
@@ -257,11 +258,12 @@ class Tracker:
 
         The memory is used again by the next call.
         """
-        cells = (stop - first) * ROW
+        column = column_of(stop - first)
+        cells = (column + 1) * ROW
         if len(self._row_space) < cells:
             self._row_space = numpy.empty(cells, numpy.int64)
         self._over_streams(flow_rows, self._row_space, first, stop)
-        return self._row_space[:cells].reshape(-1, ROW)
+        return self._row_space[: ROW * column].reshape(ROW, column)[:, : stop - first].T
 
     def transitions(self, first: int = 0, stop: int | None = None) -> Array:
         """Transitions of the streams first .. stop - 1: shape (rows, fold.TRANSITION_STRIDE), cells fold.T_....
@@ -271,10 +273,16 @@ class Tracker:
         stop = self.stream_count if stop is None else stop
         lone = self.stream_count - self.flow_count
         entries = int(self.g[G_LOG] + self.g[G_PACKED_ENTRIES]) if stop - first > 1 else self.entry_count(first)
-        out: Array = numpy.empty((entries + min(lone, stop - first) * SPARE_ENTRIES_PER_STREAM + 1) * TRANSITION_STRIDE,
-                                 numpy.int64)  # fmt: skip
+        cells = (entries + min(lone, stop - first) * SPARE_ENTRIES_PER_STREAM + 1) * TRANSITION_STRIDE
+        if len(self._transition_space) < cells:
+            self._transition_space = numpy.empty(cells, numpy.int64)
+        out = self._transition_space
         rows = self._over_streams(transitions, out, first, stop)
-        return out.reshape(-1, TRANSITION_STRIDE)[:rows]
+        if stop - first == self.stream_count:
+            self._transition_space = numpy.empty(0, numpy.int64)  # it is the caller's now
+            return out[: rows * TRANSITION_STRIDE].reshape(-1, TRANSITION_STRIDE)
+        # part by part the same memory is used again: new memory costs more than a copy that fits
+        return out[: rows * TRANSITION_STRIDE].reshape(-1, TRANSITION_STRIDE).copy()
 
     def entry_count(self, stream: int) -> int:
         """Log entries of one stream, live and retracted; of a packed one, how many it may have."""
