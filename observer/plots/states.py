@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PLACES: Final = {
     "CLOSED": (5.0, 0.3), "LISTEN": (1.3, 1.2), "UNKNOWN": (0.7, 4.7), "SYN_RECEIVED": (2.4, 2.8),
     "SYN_SENT": (7.6, 2.8), "ESTABLISHED": (5.0, 4.7), "FIN_WAIT_1": (2.4, 6.4), "CLOSE_WAIT": (7.6, 6.4),
-    "FIN_WAIT_2": (1.1, 8.4), "CLOSING": (4.3, 8.4), "LAST_ACK": (7.6, 8.4), "TIME_WAIT": (2.7, 10.2),
+    "FIN_WAIT_2": (1.1, 8.4), "CLOSING": (4.9, 8.4), "LAST_ACK": (7.6, 8.4), "TIME_WAIT": (2.7, 10.2),
     "END": (7.6, 10.2),
 }  # fmt: skip
 """Centres of the boxes, x to the right, y downwards, as in figure 5; END is CLOSED once more, where lives end."""
