@@ -286,13 +286,16 @@ def test_a_reset_after_the_handshake_is_not_its_abort() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "cause"),
-    [(0, "network"), (1, "host"), (3, "port"), (10, "prohibited"), (13, "prohibited")],
-)
-def test_icmp_to_a_syn(code: int, cause: str) -> None:
+    ("kind", "code", "cause"),
+    [
+        (3, 0, "network"), (3, 1, "host"), (3, 2, "protocol"), (3, 3, "port"), (3, 5, "source_route"),
+        (3, 10, "prohibited"), (3, 13, "prohibited"), (11, 0, "ttl_exceeded"),
+    ],
+)  # fmt: skip
+def test_icmp_to_a_syn(kind: int, code: int, cause: str) -> None:
     tale = Tale()
     tale.client.syn()
-    tale.client.is_quoted(code=code)
+    tale.client.is_quoted(kind, code)
     one = tale.one("icmp_unreachable")
     assert (one.grade, one.severity, one.endpoint, one.cause) == ("confirmed", "problem", "client", cause)
     assert "connect() failed" in one.summary
