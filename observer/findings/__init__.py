@@ -1,8 +1,8 @@
 """What is wrong: one module per family, each finding defined where it is computed.
 
-`find` makes the table of findings from an observation, `call_columns` the table of calls, `reset_columns` that
-of resets, `population_columns` that of populations.  A new finding is one `registry.Finding` in a module here: the command line's choices, the documentation
-and the contract tests follow.
+`find` makes the table of findings from an observation, `call_columns` the table of calls, `reset_columns` that of
+resets, `population_columns` that of populations.  A new finding is one `registry.Finding` in a module here: the command
+line's choices, the documentation and the contract tests follow.
 
 Never here: reading captures, inferring states, printing.
 """

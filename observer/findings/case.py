@@ -56,6 +56,10 @@ class Note(NamedTuple):
     """Of a reset: ns since its sender's last octets (SYN and FIN count); -1: there were none."""
 
 
+LOOKED_AT: Final = 64
+"""Resets of an endpoint that are looked at: no honest host sends more, and hostile input must not cost n * n."""
+
+
 class End:
     """One endpoint of a connection."""
 
@@ -121,6 +125,11 @@ class End:
         """What was noted of it under these names, in order."""
         return [note for note in self.notes if note.event in events]
 
+    @cached_property
+    def resets(self) -> list[Note]:
+        """The RSTs in its name, in order; the first LOOKED_AT of them."""
+        return self.said("reset")[:LOOKED_AT]
+
 
 class Case:
     """One connection.
@@ -173,6 +182,11 @@ class Case:
     def said(self, *events: str) -> list[Note]:
         """What was noted under these names, of either endpoint, in order."""
         return [note for note in self.notes if note.event in events]
+
+    @cached_property
+    def resets(self) -> list[Note]:
+        """The RSTs of both, in order."""
+        return sorted([*self.client.resets, *self.server.resets], key=lambda note: note.frame)
 
     @property
     def first_time(self) -> int:

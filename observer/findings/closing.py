@@ -89,7 +89,7 @@ def fin_wait_2_expired(case: Case) -> Iterator[Verdict]:
         if into is None:
             continue
         left = _next(end, into)
-        bare = [note for note in end.said("reset") if "from_socket" not in note.facts and note.time > into.time]
+        bare = [note for note in end.resets if "from_socket" not in note.facts and note.time > into.time]
         if left is not None and left.cause not in ("expire", "snd_rst"):
             continue
         until = bare[0].time if bare else left.time if left else case.around.end_ns

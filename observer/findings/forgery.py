@@ -17,6 +17,7 @@ from observer.registry import Finding, Wake
 
 FAR: Final = 3  # TTL that many off its endpoint's own: not the next router, a device with a TTL of its own
 TOGETHER_NS: Final = 10 * MILLISECOND  # several RSTs with different numbers within this time: guessing
+REORDERED_NS: Final = 3 * MILLISECOND  # frames overtake each other on their way to the tap by this much (Wireshark)
 SURE: Final = 3  # votes for probable
 
 
@@ -27,19 +28,31 @@ def votes(case: Case, end: End, reset: Note) -> list[str]:
         if note.frame == reset.frame:
             words = f"its TTL is {abs(note.value)} {'above' if note.value > 0 else 'below'} the {end.name}'s own"
             found += [words] * (2 if abs(note.value) >= FAR else 1)
-    goes_on = [step for step in end.withdrawn if step.cause == "snd_rst" and step.frame == reset.frame]
-    if goes_on:
+    if _went_on(end, reset, other_ttl=bool(found)):
         found += [f"the {end.name} went on as if it had sent none"] * 2
     if not _echoes(end, reset):
         if "behind" in reset.facts:
             found.append(f"its number lies behind what the {end.name} had sent")
-        others = [note for note in end.said("reset") if note.number != reset.number and not _echoes(end, note)]
+        others = [note for note in end.resets if note.number != reset.number and not _echoes(end, note)]
         if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
             found.append("several RSTs with different numbers came together")
-    trip = case.flow[f"{end.name}_rtt_ns"]
+    # a round trip that was measured before: something of it was acknowledged and proved by then
+    known = any(0 < step.proof < reset.frame for step in end.steps)
+    trip = case.flow[f"{end.name}_rtt_ns"] if known else 0
     if trip > MILLISECOND and 0 <= reset.gap < trip // 2 and "at_last_ack" in reset.facts:
         found.append(f"it came sooner after its cause than the {end.name} ever answered")
     return found
+
+
+def _went_on(end: End, reset: Note, *, other_ttl: bool) -> bool:
+    """Whether the endpoint sent something behind the RST in its name, as no endpoint does that has reset.
+
+    What comes a moment later may have been sent before; of a RST with another TTL no state was believed.
+    """
+    if any(step.cause == "snd_rst" and step.frame == reset.frame for step in end.withdrawn):
+        return True
+    last = max(note.time for note in end.resets)
+    return other_ttl and end.last_time > last + REORDERED_NS
 
 
 def _echoes(end: End, reset: Note) -> bool:
@@ -60,10 +73,8 @@ def is_forged(case: Case, end: End, reset: Note) -> bool:
 def injected_reset(case: Case) -> Iterator[Verdict]:
     """A RST that its pretended sender did not send."""
     for end in case.ends:
-        for reset in end.said("reset"):
-            if not is_forged(case, end, reset):
-                continue
-            counted = votes(case, end, reset)
+        suspects = [(reset, votes(case, end, reset)) for reset in end.resets if is_forged(case, end, reset)]
+        for reset, counted in sorted(suspects, key=lambda pair: -len(pair[1])):
             yield Verdict(
                 grade="probable" if len(counted) >= SURE else "suspected",
                 endpoint=end.name,
@@ -71,7 +82,7 @@ def injected_reset(case: Case) -> Iterator[Verdict]:
                 severity="problem" if len(counted) >= SURE else "warning",
                 begin=reset.time,
                 end=reset.time,
-                frames=clean_frames(*(note.frame for note in end.said("reset")[:8])),
+                frames=clean_frames(*(note.frame for note in end.resets[:8])),
                 summary=f"The RST in the {end.name}'s name was probably not its own: "
                 + "; ".join(dict.fromkeys(counted)) + ".",
                 unknown=case.around.caveat(

@@ -1,4 +1,4 @@
-"""Openings that went wrong: half-established, dropped, refused, aborted, unreachable.
+"""Handshakes that one side has finished and the other has not: half-established, and the resets that follow.
 
 The criteria: a server that repeats its SYN-ACK although the handshake's last ACK passed has not taken it; the client's
 connect() has long returned.  Sources: RFC 9293 3.5 and 3.10.7; RFC 5961; schedules and fingerprints measured on Linux.
@@ -8,17 +8,15 @@ Never here: what happens to a connection that both sides had established (livene
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from observer.findings.case import Case, Note
+from observer.findings.silence import REPEATS
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import MILLISECOND, SECOND, duration, times
-from observer.options import Options
 from observer.registry import Finding, Wake
 
-UNANSWERED_SYNS: Final = 3  # a SYN and two repeats: 3 s of silence on Linux (measured; one lost SYN is ordinary)
-REPEATS: Final = 4  # retransmissions in vain before a peer is called silent (measured: loss repeats less often)
 LATE_NS: Final = 20 * MILLISECOND  # scheduling of hosts, beside the round trip: an immediate answer comes sooner
 EPISODE_NS: Final = 10 * SECOND  # resets of one listener that come within this time tell about each other
 LONG_AGO_NS: Final = 200 * MILLISECOND  # a round trip where none was measured
@@ -45,7 +43,7 @@ def half_established(case: Case) -> Iterator[Verdict]:
         *(step.frame for step in server.withdrawn if step.cause == "rcv_ack_of_syn"),
         *(note.frame for note in [*again, *unprovoked, *stateless][:8]),
         done.proof if done else None,
-        *(note.frame for note in server.said("reset")[:1]),
+        *(note.frame for note in server.resets[:1]),
     )
     cause, grade = _cause_of(case, again, stateless, begin)
     recovered = done is not None
@@ -155,7 +153,7 @@ def _how_it_left(case: Case, *, recovered: bool, held: int, kept: bool) -> str:
     server = case.server
     if recovered:
         return f"it took the connection after {duration(held)}"
-    resets = server.said("reset")
+    resets = server.resets
     if resets:
         left = "" if server.last("expire") is None else f"it gave up after {duration(held)}, and "
         return f"{left}it answered the client's octets with RST, so recv() failed with ECONNRESET"
@@ -196,8 +194,8 @@ HALF_ESTABLISHED: Final = Finding(
 def _never_spoke(case: Case) -> Note | None:
     """The bare RST of a server that sent nothing but SYN-ACKs before."""
     server = case.server
-    resets = server.said("reset")
-    if case.client.last("snd_fin") is not None or case.client.said("reset"):
+    resets = server.resets
+    if case.client.last("snd_fin") is not None or case.client.resets:
         return None  # it answers the client's own close
     if not resets or not case.flow["synack_count"] or not _client_acked(case):
         return None
@@ -290,227 +288,4 @@ HALF_ESTABLISHED_RESET: Final = Finding(
     causes={"request_expired": "the server dropped its request after its last SYN-ACK"},
     wakes=(Wake("reset"),),
     judge=half_established_reset,
-)
-
-
-# --- no answer ------------------------------------------------------------------------------------------------
-def _asks_in_vain(flows: Mapping[str, Any], options: Options) -> Any:
-    return flows["syn_count"] >= UNANSWERED_SYNS
-
-
-def _unanswered(case: Case) -> list[Note]:
-    """The repeats of a SYN that nothing answered."""
-    if case.flow["syn_count"] < UNANSWERED_SYNS or case.client.packets > case.flow["syn_count"]:
-        return []
-    if case.server.packets or case.said("icmp_error"):
-        return []
-    return case.client.said("syn_retransmitted")
-
-
-def _server_works(case: Case) -> int:
-    """Connections of the same listener that worked while the SYNs went unanswered."""
-    return case.around.served.alive(case.around.listener(case), case.first_time, case.last_time)
-
-
-def syn_dropped(case: Case) -> Iterator[Verdict]:
-    """SYNs without any answer, of a listener whose other connections live."""
-    repeats = _unanswered(case)
-    alive = _server_works(case) if repeats else 0
-    if not alive:
-        return
-    yield Verdict(
-        grade="probable",
-        endpoint="server",
-        cause="accept_queue_full",
-        begin=case.first_time,
-        end=None,
-        frames=clean_frames(case.flow["first_frame"], *(note.frame for note in repeats)),
-        summary=f"{case.flow['syn_count']} SYNs over {duration(case.last_time - case.first_time)} went unanswered, "
-        f"while {alive} other connection{'s' if alive > 1 else ''} of the same listener worked: connect() waits.",
-        unknown=case.around.caveat("a firewall's rate limit or loss on this path alone looks the same"),
-    )
-
-
-def syn_timeout(case: Case) -> Iterator[Verdict]:
-    """SYNs without any answer or other sign of life."""
-    repeats = _unanswered(case)
-    if not repeats or _server_works(case):
-        return
-    gave_up = case.client.last("give_up")
-    held = duration(case.last_time - case.first_time)
-    yield Verdict(
-        grade="confirmed" if gave_up else "probable",
-        endpoint="client",
-        cause="no_answer",
-        begin=case.first_time,
-        end=gave_up.time if gave_up else None,
-        frames=clean_frames(case.flow["first_frame"], *(note.frame for note in repeats)),
-        summary=f"{case.flow['syn_count']} SYNs over {held} went unanswered: "
-        + ("connect() failed with ETIMEDOUT." if gave_up else "connect() still waits at the end."),
-        unknown=case.around.caveat(
-            "whether the SYNs or their answers were lost, or the host is down or filtered, looks the same",
-            "" if gave_up else "the capture may end before the client gave up",
-        ),
-    )
-
-
-SYN_DROPPED: Final = Finding(
-    name="syn_dropped",
-    title="SYNs dropped by a working server",
-    definition=f"{UNANSWERED_SYNS} or more SYNs without any answer, while other connections of the same listener work. "
-    "Linux drops new SYNs while the accept queue is full.",
-    source="measured on Linux; RFC 9293 3.10.7.2",
-    severity="problem",
-    remedy="Look for a full accept queue (nstat TcpExtListenDrops), a firewall's rate limit, or a full SYN backlog.",
-    causes={"accept_queue_full": "the listener's accept queue is full, so the kernel drops new SYNs"},
-    wakes_flows=_asks_in_vain,
-    judge=syn_dropped,
-)
-
-SYN_TIMEOUT: Final = Finding(
-    name="syn_timeout",
-    title="connect() without any answer",
-    definition=f"{UNANSWERED_SYNS} or more SYNs without SYN-ACK, RST or ICMP error, and no sign of life of the "
-    "listener.",
-    source="RFC 9293 3.8.1; RFC 6298 2; RFC 1122 4.2.3.5",
-    severity="problem",
-    remedy="Check that the host is up, the address is right, and no firewall drops the SYNs silently.",
-    causes={"no_answer": "host down, address wrong, or a filter drops the SYNs or their answers"},
-    wakes_flows=_asks_in_vain,
-    judge=syn_timeout,
-)
-
-
-# --- a clear no -----------------------------------------------------------------------------------------------
-def refused(case: Case) -> Iterator[Verdict]:
-    """The SYN is answered by RST."""
-    for note in case.said("refused"):
-        yield Verdict(
-            grade="confirmed",
-            endpoint=note.endpoint,
-            cause="no_listener",
-            begin=case.first_time,
-            end=note.time,
-            frames=clean_frames(case.flow["first_frame"], note.frame),
-            summary="The SYN was answered with RST: connect() failed with ECONNREFUSED.",
-            unknown=case.around.caveat("a firewall that rejects in the server's name looks the same"),
-        )
-        return
-
-
-REFUSED: Final = Finding(
-    name="refused",
-    title="connection refused",
-    definition="The SYN is answered by RST,ACK with sequence number 0 and acknowledgment ISS+1: nobody listens there.",
-    source="RFC 9293 3.10.7.1",
-    severity="warning",
-    remedy="Start the service, or correct address and port; look for a restart at that moment.",
-    causes={"no_listener": "no socket listens on the port, or a firewall rejects"},
-    wakes=(Wake("refused"),),
-    judge=refused,
-)
-
-
-def handshake_aborted(case: Case) -> Iterator[Verdict]:
-    """The opener answers the SYN-ACK with RST, or the server takes its SYN-ACK back before the client's ACK."""
-    if not case.flow["synack_count"] or case.said("reset_forged"):
-        return
-    client, server = case.client, case.server
-    resets = client.said("reset")
-    only_syn = client.packets - case.flow["syn_count"] <= len(resets)
-    if resets and only_syn and not server.said("old_incarnation_reset"):
-        scan = "from_socket" not in resets[0].facts
-        yield Verdict(
-            grade="confirmed",
-            endpoint="client",
-            cause="no_socket" if scan else "cancelled",
-            begin=case.first_time,
-            end=resets[0].time,
-            frames=clean_frames(case.flow["first_frame"], resets[0].frame),
-            summary="The client answered the SYN-ACK with RST: "
-            + ("it had no socket for it (half-open scan, or connect() cancelled)." if scan else "connect() cancelled."),
-            unknown=case.around.caveat(),
-        )
-
-
-HANDSHAKE_ABORTED: Final = Finding(
-    name="handshake_aborted",
-    title="handshake aborted by its opener",
-    definition="The SYN-ACK is answered by RST: a half-open scan, a connect() that was cancelled, or a SYN-ACK for a "
-    "socket that had already gone.",
-    source="RFC 9293 3.5.2 and 3.10.7.3",
-    severity="warning",
-    remedy="Many from one address: a scan. From your own clients: look for connect time-outs that are too short.",
-    causes={
-        "no_socket": "a bare RST: nothing waited for the SYN-ACK (half-open scan, cancelled connect())",
-        "cancelled": "the client's socket was closed during the handshake",
-    },
-    wakes=(Wake("reset"),),
-    judge=handshake_aborted,
-)
-
-
-# --- ICMP -----------------------------------------------------------------------------------------------------
-# IANA ICMP parameters; RFC 792, RFC 4443 (type 1), errno as in Linux's icmp_err_convert.
-_UNREACHABLE: Final = {
-    (3, 0): "network", (3, 1): "host", (3, 2): "protocol", (3, 3): "port", (3, 5): "source_route", (3, 6): "network",
-    (3, 7): "host", (3, 8): "host", (3, 9): "prohibited", (3, 10): "prohibited", (3, 11): "network", (3, 12): "host",
-    (3, 13): "prohibited", (3, 14): "prohibited", (3, 15): "prohibited", (11, 0): "ttl_exceeded",
-}  # fmt: skip
-_UNREACHABLE_6: Final = {
-    (1, 0): "network", (1, 1): "prohibited", (1, 2): "host", (1, 3): "host", (1, 4): "port", (1, 5): "prohibited",
-    (1, 6): "network", (3, 0): "ttl_exceeded",
-}  # fmt: skip
-
-
-def icmp_unreachable(case: Case) -> Iterator[Verdict]:
-    """ICMP errors that quote the connection's segments."""
-    known = _UNREACHABLE if case.flow["version"] == 4 else _UNREACHABLE_6
-    told = [(note, known[kind]) for note in case.said("icmp_error") if (kind := divmod(note.value, 256)) in known]
-    if not told:
-        return
-    first, cause = told[0]
-    sender = case.end(first.endpoint)
-    opening = sender.before(first.frame) == "SYN_SENT"
-    failed = sender.last("icmp") is not None
-    if opening:
-        summary = f"ICMP said {cause} unreachable to the SYN" if cause != "ttl_exceeded" else "the SYN ran in circles"
-        summary += ": connect() failed." if failed else "; the client went on all the same."
-    else:
-        summary = (
-            f"ICMP said {cause.replace('_', ' ')} to an established connection {times(len(told))}; TCP goes on "
-            "retransmitting, and reports the error only when it gives up."
-        )
-    yield Verdict(
-        grade="confirmed",
-        endpoint=first.endpoint,
-        cause=cause,
-        begin=first.time,
-        end=told[-1][0].time if failed or sender.last_time > told[-1][0].time else None,
-        frames=clean_frames(*(note.frame for note, _ in told[:8])),
-        severity="problem" if failed or not opening else "warning",
-        summary=summary,
-        unknown=case.around.caveat("who sent the ICMP error stands in the events; errors can be forged"),
-    )
-
-
-ICMP_UNREACHABLE: Final = Finding(
-    name="icmp_unreachable",
-    title="ICMP says unreachable",
-    definition="An ICMP error quotes a segment of the connection. To a SYN it is fatal (EHOSTUNREACH, ECONNREFUSED…); "
-    "an established connection takes it as a hint only.",
-    source="RFC 1122 4.2.3.9; RFC 5461; RFC 792; RFC 4443 3.1",
-    severity="problem",
-    remedy="Ask whoever sent the error (the events name it): a missing route, a host that is down, or a firewall.",
-    causes={
-        "network": "no route to the network",
-        "host": "the host does not answer on its link",
-        "protocol": "the host does not speak TCP",
-        "port": "nobody listens there, or a firewall says so",
-        "prohibited": "a firewall forbids it",
-        "source_route": "a source route failed",
-        "ttl_exceeded": "the packet ran in circles, or its TTL is too small",
-    },
-    wakes=(Wake("icmp_error"),),
-    judge=icmp_unreachable,
 )

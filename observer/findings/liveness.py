@@ -1,4 +1,4 @@
-"""Whether the other side is still there: half-open connections, time-outs of sending and of keepalives, zero windows.
+"""Whether the other side is still there: half-open connections, time-outs of sending and of keepalives.
 
 The criteria: silence alone proves nothing (a connection on which nothing happens is idle).  Evidence is what an
 endpoint repeats in vain, or a RST that has no connection behind it.  Sources: RFC 9293 3.5.1 and 3.8; RFC 1122
@@ -10,78 +10,35 @@ Never here: openings (handshake.py), closes (resets.py, closing.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from observer.findings.around import CLIENT_CLOSED_FIRST, SERVER_CLOSED_FIRST
-from observer.findings.case import SYNCHRONIZED, Case, End, Note
+from observer.findings.case import Case, End, Note
 from observer.findings.forgery import is_forged
-from observer.findings.handshake import REPEATS, kept_no_request
+from observer.findings.handshake import kept_no_request
+from observer.findings.silence import (
+    FEWEST_PROBES,
+    FEWEST_REPEATS,
+    PROBES,
+    REPEATS,
+    Silence,
+    interval_of,
+    probing,
+    unanswered,
+)
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import SECOND, duration, times
 from observer.registry import Finding, Wake
 
-PROBES: Final = 3  # keepalive probes in vain (measured; Linux allows 9, applications set 3)
 GONE: Final = "host crash, power, cable, router, radio, or a NAT or firewall that forgot the connection"
 OPEN: Final = ("ESTABLISHED", "CLOSE_WAIT")
-
-
-class Silence(NamedTuple):
-    """An endpoint that sends in vain."""
-
-    end: End
-    """Who sends."""
-    tries: int
-    """How often in vain."""
-    notes: list[Note]
-    begin: int
-    """Since when its peer had been silent (its last segment), or since the first repeat."""
-
-
-def _run(case: Case, end: End, event: str, least: int) -> Silence | None:
-    """The last run of notes of an event after which the peer said nothing any more; None: it is shorter."""
-    peer = case.other(end)
-    heard = _last_heard(peer)
-    notes = [note for note in end.said(event) if note.time > heard]
-    if not notes:
-        return None
-    count = max(note.value for note in notes) if event == "unanswered" else len(notes)
-    return Silence(end, count, notes, heard or notes[0].time) if count >= least else None
-
-
-def _last_heard(peer: End) -> int:
-    """When an endpoint last said anything of its own other than a RST that has no connection behind it."""
-    bare = [note for note in peer.said("reset") if "from_socket" not in note.facts]
-    if bare and bare[0].time <= peer.last_time:
-        return bare[0].time - bare[0].own_gap if bare[0].own_gap >= 0 else 0
-    return peer.last_time
-
-
-def _silence(case: Case, end: End) -> Silence | None:
-    """Octets of this endpoint that were repeated and never answered; not while the peer's window is closed."""
-    found = _run(case, end, "unanswered", REPEATS)
-    if found is None or _window_closed(case.other(end)):
-        return None
-    peer = case.other(end)
-    # a server still in the handshake drops everything: handshake.py has it
-    connected = peer.was(*SYNCHRONIZED) or peer.said("stateless_synack")
-    return found if peer.packets and connected and not _in_handshake(peer, found) else None
-
-
-def _in_handshake(peer: End, found: Silence) -> bool:
-    return peer.before(found.notes[0].frame) in ("SYN_RECEIVED", "SYN_SENT")
-
-
-def _window_closed(end: End) -> bool:
-    """Whether the last that was heard of an endpoint's window is that it is closed."""
-    notes = end.said("zero_window", "window_opened")
-    return bool(notes) and notes[-1].event == "zero_window"
 
 
 # --- sending in vain ------------------------------------------------------------------------------------------
 def send_timeout(case: Case) -> Iterator[Verdict]:
     """Octets repeated with back-off, and no segment of the peer."""
     for end in case.ends:
-        found = _silence(case, end)
+        found = unanswered(case, end)
         if found is None or kept_no_request(case) or _answered_by_reset(case, end, found):
             continue
         gave_up = end.last("give_up", "snd_rst")
@@ -110,7 +67,7 @@ def _first_repeat(end: End, found: Silence) -> int:
 
 def _answered_by_reset(case: Case, end: End, found: Silence) -> bool:
     """Whether the silence was broken by a RST without connection: then it is known what became of the peer."""
-    return any(note.time >= found.begin and "from_socket" not in note.facts for note in case.other(end).said("reset"))
+    return any(note.time >= found.begin and "from_socket" not in note.facts for note in case.other(end).resets)
 
 
 def _cannot_tell(case: Case, found: Silence) -> str | None:
@@ -131,26 +88,19 @@ SEND_TIMEOUT: Final = Finding(
     remedy="Find what is between: the peer's host, the path, a firewall. Set TCP_USER_TIMEOUT or an application "
     "time-out: the default gives up after some 15 minutes.",
     causes={"peer_silent": "the peer, or the path to or from it, is gone"},
-    wakes=(Wake("unanswered", REPEATS),),
+    wakes=(Wake("unanswered", FEWEST_REPEATS),),
     judge=send_timeout,
 )
 
 
 # --- keepalives in vain ---------------------------------------------------------------------------------------
-def _probing(case: Case, end: End) -> Silence | None:
-    """Keepalive probes of this endpoint that nothing answered."""
-    found = _run(case, end, "keepalive_probe", PROBES)
-    return None if found is None or not case.other(end).packets else found
-
-
 def keepalive_timeout(case: Case) -> Iterator[Verdict]:
     """Keepalive probes without answer, then the prober aborts."""
     for end in case.ends:
-        found = _probing(case, end)
+        found = probing(case, end)
         gave_up = end.last("snd_rst")
         if found is None or gave_up is None or gave_up.time < found.notes[-1].time:
             continue
-        interval = (found.notes[-1].time - found.notes[0].time) // max(len(found.notes) - 1, 1)
         yield Verdict(
             grade="confirmed",
             endpoint=end.name,
@@ -158,8 +108,8 @@ def keepalive_timeout(case: Case) -> Iterator[Verdict]:
             begin=found.notes[0].time,
             end=gave_up.time,
             frames=clean_frames(*(note.frame for note in found.notes[:10]), gave_up.frame),
-            summary=f"{found.tries} keepalive probes {duration(interval)} apart went unanswered; the prober aborted "
-            "the connection: its next call fails with ETIMEDOUT.",
+            summary=f"{found.tries} keepalive probes {duration(interval_of(found))} apart went unanswered; the "
+            "prober aborted the connection: its next call fails with ETIMEDOUT.",
             unknown=_cannot_tell(case, found),
         )
 
@@ -173,7 +123,7 @@ KEEPALIVE_TIMEOUT: Final = Finding(
     remedy="The keepalive did its work; find why the peer vanished. Idle time-outs of firewalls want probes more often "
     "than they expire.",
     causes={"peer_silent": "the peer, or the path to or from it, is gone"},
-    wakes=(Wake("keepalive_probe", PROBES),),
+    wakes=(Wake("keepalive_probe", FEWEST_PROBES),),
     judge=keepalive_timeout,
 )
 
@@ -191,7 +141,7 @@ def half_open(case: Case) -> Iterator[Verdict]:
 def _no_connection_behind(case: Case) -> Iterator[Verdict]:
     """A bare RST from an endpoint that had never closed."""
     for lost in case.ends:
-        for reset in lost.said("reset"):
+        for reset in lost.resets:
             if not _shows_loss(case, lost, reset):
                 continue
             believer = case.other(lost)
@@ -226,7 +176,7 @@ def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
         return False  # the tap missed what it sent before, perhaps its FIN
     if lost.before(reset.frame) not in (*OPEN, "SYN_RECEIVED") or is_forged(case, lost, reset):
         return False
-    if any(note.frame < reset.frame for note in lost.said("reset")) or lost.last("snd_fin") is not None:
+    if any(note.frame < reset.frame for note in lost.resets) or lost.last("snd_fin") is not None:
         return False
     spoke = lost.packets - 1 > (case.flow["synack_count"] if lost.name == "server" else case.flow["syn_count"])
     if spoke:
@@ -241,7 +191,7 @@ def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
 def _vanished(case: Case) -> Iterator[Verdict]:
     """Data, FIN or probes in vain: the peer is gone, or the path to or from it."""
     for end in case.ends:
-        found = _silence(case, end) or _probing(case, end)
+        found = unanswered(case, end) or probing(case, end)
         if found is None or kept_no_request(case) or _answered_by_reset(case, end, found):
             continue
         peer = case.other(end)
@@ -269,10 +219,10 @@ def _reset_not_received(case: Case) -> Iterator[Verdict]:
     for end in case.ends:
         lost = [step for step in end.withdrawn if step.cause == "rcv_rst"]
         peer = case.other(end)
-        if not lost or not peer.said("reset") or end.last("snd_fin", "snd_rst") is not None:
+        if not lost or not peer.resets or end.last("snd_fin", "snd_rst") is not None:
             continue
         first = min(lost, key=lambda step: step.frame)
-        if first.from_state not in OPEN or any(is_forged(case, peer, note) for note in peer.said("reset")):
+        if first.from_state not in OPEN or any(is_forged(case, peer, note) for note in peer.resets):
             continue
         yield Verdict(
             grade="suspected",
@@ -304,7 +254,7 @@ HALF_OPEN: Final = Finding(
         "reset_lost": "the peer's RST never arrived",
     },
     wakes=(
-        Wake("reset"), Wake("unanswered", REPEATS), Wake("keepalive_probe", PROBES),
+        Wake("reset"), Wake("unanswered", FEWEST_REPEATS), Wake("keepalive_probe", FEWEST_PROBES),
     ),
     judge=half_open,
 )  # fmt: skip
@@ -346,77 +296,4 @@ HALF_OPEN_RECONNECT: Final = Finding(
     causes={"peer_restarted": "the opener lost its state and came back with the same port"},
     wakes=(Wake("old_incarnation_reset"),),
     judge=half_open_reconnect,
-)
-
-
-# --- zero window ----------------------------------------------------------------------------------------------
-class Closed(NamedTuple):
-    """A stretch in which an endpoint's receive window was closed."""
-
-    begin: int
-    end: int | None
-    frames: tuple[int, ...]
-    probes: int
-
-
-def _stretches(case: Case, end: End) -> list[Closed]:
-    """When an endpoint's window was closed, with its peer's probes meanwhile."""
-    probes = case.other(end).said("window_probe")
-    found: list[Closed] = []
-    shut: Note | None = None
-    for note in end.said("zero_window", "window_opened"):
-        if note.event == "zero_window":
-            shut = note
-        elif shut is not None:
-            asked = [probe for probe in probes if shut.time <= probe.time <= note.time]
-            found.append(Closed(shut.time, note.time, (shut.frame, note.frame), len(asked)))
-            shut = None
-    if shut is not None:
-        asked = [probe for probe in probes if probe.time >= shut.time]
-        over = next((step for step in end.steps if step.time > shut.time and step.to_state == "CLOSED"), None)
-        found.append(Closed(shut.time, over.time if over else None, (shut.frame,), len(asked)))
-    return found
-
-
-def zero_window(case: Case) -> Iterator[Verdict]:
-    """A receiver that closes its window for longer than ordinary, or until its peer asks."""
-    least = round(case.around.options.zero_window_s * SECOND)
-    for end in case.ends:
-        now = case.around.end_ns
-        stretches = [
-            stretch for stretch in _stretches(case, end)
-            if stretch.probes or (stretch.end if stretch.end is not None else case.last_time) - stretch.begin >= least
-        ]  # fmt: skip
-        if not stretches:
-            continue
-        still = stretches[-1].end is None
-        total = sum((stretch.end if stretch.end is not None else now) - stretch.begin for stretch in stretches)
-        probes = sum(stretch.probes for stretch in stretches)
-        sender = case.other(end).name
-        yield Verdict(
-            grade="confirmed" if probes or len(stretches) > 1 else "probable",
-            endpoint=end.name,
-            cause="reader_slow",
-            begin=stretches[0].begin,
-            end=stretches[-1].end,
-            frames=clean_frames(*(frame for stretch in stretches[:5] for frame in stretch.frames)),
-            severity="problem" if still and probes else "warning",
-            summary=f"The {end.name} did not read: its receive window was closed {times(len(stretches))}, "
-            f"{duration(total)} in all ({probes} probes), and the {sender}'s send() blocked"
-            + (", still so at the end." if still else "."),
-            unknown=case.around.caveat("the capture ends before the window opened" if still else ""),
-        )
-
-
-ZERO_WINDOW: Final = Finding(
-    name="zero_window",
-    title="receiver's window closed",
-    definition="An endpoint announces a window of 0: its application does not read, its buffer is full, and its peer's "
-    "send() blocks. Shorter than Options.zero_window_s and without a probe it is ordinary.",
-    source="RFC 9293 3.8.6.1; RFC 1122 4.2.2.17",
-    severity="warning",
-    remedy="Look at the reader, not at the network: why does it not call recv()?",
-    causes={"reader_slow": "the application reads more slowly than its peer sends, or not at all"},
-    wakes=(Wake("zero_window"), Wake("window_probe")),
-    judge=zero_window,
 )

@@ -15,8 +15,7 @@ from typing import Final
 from observer.findings.around import SERVER_SENT
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
-from observer.findings.handshake import REPEATS
-from observer.findings.liveness import PROBES
+from observer.findings.silence import gave_up
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import MILLISECOND, duration
 from observer.registry import Finding, Wake
@@ -28,7 +27,7 @@ JUST_ARRIVED_NS: Final = 50 * MILLISECOND  # a delayed ACK waits 40 ms (Linux TC
 
 def reset_on_close(case: Case) -> Iterator[Verdict]:
     """The first RST that ended an established connection, by class."""
-    for reset in case.said("reset"):
+    for reset in case.resets:
         sender = case.end(reset.endpoint)
         if not _ends_a_connection(case, sender, reset):
             continue
@@ -38,7 +37,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
         receiver = case.other(sender)
         lost = "unacked" in reset.facts and "acks_all" not in reset.facts
         lost = lost and cause not in ("time_wait_assassination", "after_close")
-        more = [note.frame for note in case.said("reset") if note.frame != reset.frame]
+        more = [note.frame for note in case.resets if note.frame != reset.frame]
         fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
         yield Verdict(
             grade=_grade(cause, reset),
@@ -64,11 +63,7 @@ def _ends_a_connection(case: Case, sender: End, reset: Note) -> bool:
     receiver = case.other(sender)
     if not receiver.packets or not receiver.was(*SYNCHRONIZED):
         return False
-    in_vain = [note for note in sender.said("unanswered") if note.value >= REPEATS and note.frame < reset.frame]
-    if in_vain and receiver.last_time < in_vain[-1].time:
-        return False  # it gave up: liveness.py
-    probes = [note for note in sender.said("keepalive_probe") if receiver.last_time < note.time < reset.time]
-    return len(probes) < PROBES
+    return not gave_up(case, sender, reset)  # liveness.py
 
 
 def _was_closed(sender: End, reset: Note) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy
 
-from observer.findings import forgery, handshake, liveness, resets
+from observer.findings import forgery, handshake, liveness, opening, resets
 from observer.findings.case import Case, Note
 from observer.findings.judging import Judging
 from observer.findings.source import Source
@@ -40,8 +40,8 @@ CLASSES: Final[dict[str, str]] = {
 
 # in the order in which they are asked; the code's own name is the class unless the cause is
 _JUDGES: Final[Sequence[tuple[Finding, bool]]] = (
-    (handshake.REFUSED, False),
-    (handshake.HANDSHAKE_ABORTED, False),
+    (opening.REFUSED, False),
+    (opening.HANDSHAKE_ABORTED, False),
     (handshake.ACCEPT_OVERFLOW_RESET, False),
     (handshake.HALF_ESTABLISHED_RESET, False),
     (liveness.KEEPALIVE_TIMEOUT, False),

@@ -83,6 +83,7 @@ from observer.tcp.zeek_cells import QUICK, SEEN_ACK, SEEN_DATA, Z_LAST
 
 LOW: Final = 0xFFFFFFFF
 CALM_MASK: Final = DOUBTS | F_FIN | F_RST | F_ISLAND | F_ZERO_WINDOW  # any of these wants the whole inference
+REORDERED_NS: Final = 3_000_000  # frames overtake each other on their way to the tap by this much (Wireshark's rule)
 HIGH_ONE: Final = 1 << 32  # one more in the upper half of a cell that counts two things
 
 
@@ -145,7 +146,9 @@ def lives(
     ):
         if retract(flows, log, g, x, RCV_RST, frame):
             note(flows, events, g, flow, x, RETRACTION, RCV_RST, time, frame)
-    if kept & F_RST and flags & SYN == 0 and not g[G_RULES_OFF] & RULE_RST_RETRACT:
+    y = flow + CLIENT + SERVER - (x - flow)
+    overtaken = 0 <= time - flows[y + E_END_TIME] < REORDERED_NS  # sent before the RST, or a copy: it says nothing
+    if kept & F_RST and flags & SYN == 0 and not overtaken and not g[G_RULES_OFF] & RULE_RST_RETRACT:
         # an endpoint that has reset says nothing more but RST: the RST was not its own
         if retract(flows, log, g, x, SND_RST, frame):
             note(flows, events, g, flow, x, RETRACTION, SND_RST, time, frame)

@@ -536,7 +536,10 @@ class Connection:
             x.retract_end(s.frame)
         if x.assumes(RCV_RST) and s.time > x.ended_at + self.round_trip:
             x.retract(RCV_RST, s.frame)
-        if x.reset and not s.flags & SYN:  # who has reset says nothing more but RST: it was not its own
+        y = self.server if x is self.client else self.client
+        overtaken = 0 <= s.time - y.ended_at < 3_000_000  # sent before the RST, or a copy
+        if x.reset and not s.flags & SYN and not overtaken:
+            # who has reset says nothing more but RST: it was not its own
             x.retract(SND_RST, s.frame)
             x.reset = False
 
