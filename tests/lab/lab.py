@@ -151,6 +151,8 @@ class Lab:
         flows = truth.flows_of(self.frames, self.network.addresses["client"])
         lines = [json.loads(line) for line in (self.folder / "diag.jsonl").read_text().splitlines()[1:]]
         found = truth.states(begin_ns, end_ns, flows, self._changes, truth.polls_of(lines))
+        self._cannot_be_known += truth.silent(found, flows, self.frames, end_ns)
+        self._cannot_be_known += truth.lost(found, flows, self.frames, end_ns, self.delay_s)
         self.truth = {
             "scenario": self.scenario,
             "about": self.about,
@@ -167,7 +169,7 @@ class Lab:
             "resets": truth.resets(flows, self._resets, self.frames, self.delay_s),
             "must_find": self._must_find,
             "must_not_find": self._must_not_find,
-            "cannot_be_known": [*self._cannot_be_known, *truth.silent(found, flows, self.frames, end_ns)],
+            "cannot_be_known": self._cannot_be_known,
         }
 
     def write_truth(self, path: Path) -> None:

@@ -84,6 +84,7 @@ def send_timeout_server(lab: Lab) -> None:
     client, server, _ = lab.pair()
     exchange(client, server)
     lab.drop("meta l4proto tcp")
+    lab.wait(0.2)
     client.crash()
     server.send(RESPONSE)
     server.recv()

@@ -108,6 +108,9 @@ def _expect(lab: Lab, flow: str, plan: Plan, *, reset: bool) -> None:
             vantages=near,
             otherwise=() if plan.rounds else ("half_established",),
         )
+        if not plan.rounds:
+            begin, end = lab.truth["begin"], lab.truth["end"]
+            lab.cannot_know(flow, "server", begin, end, "it never spoke after its SYN-ACK", vantages=near)
         for endpoint in ("client", "server"):
             lab.must_find(flow, "half_open", endpoint, level="may")
         lab.must_find(flow, "send_timeout", "server", level="may", vantages=("server",))
@@ -202,6 +205,7 @@ def _server(lab: Lab, sock: Sock, plan: Plan) -> None:
                 lab.wait(0.3)
             break
         if b"CRASH" in data:
+            lab.wait(0.1)
             sock.crash()
             return
         if b"SLOW" in data:

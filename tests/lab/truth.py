@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .frames import RST, Frame
+from .frames import FIN, RST, SYN, Frame
 from .sockets import name
 from .trace import Change, Reset
 
 # States that the tracepoint does not show, so that a poll may add them.
 _POLLED = ("SYN_RECV", "FIN_WAIT2", "TIME_WAIT")
+# States that the next acknowledgment ends; UNKNOWN: between two polls.
+_WAITING = ("SYN_RECV", "FIN_WAIT1", "CLOSING", "LAST_ACK", "UNKNOWN")
 # A transition is silent when nothing passes the endpoint's own tap this near to it (timers run up to a jiffy late).
 _SILENT_NS = 20_000_000
 # A RST passes the taps within this and the path's delay (a busy machine included).
@@ -256,6 +258,58 @@ def silent(
                     row |= {"t1": next(later, end_ns) / 1e9, "why": f"silent {old.state}->{new.state}"}
                     rows.append(row | {"vantages": [vantage]})
     return rows
+
+
+def lost(
+    found: dict[str, dict[str, list[Span]]],
+    flows: list[Flow],
+    captures: dict[str, list[Frame]],
+    end_ns: int,
+    delay_s: float,
+) -> list[dict[str, Any]]:
+    """Frames that would tell an endpoint's state but passed only one of its own tap and another tap.
+
+    Until that endpoint speaks again at the other tap, its state cannot be known there: the frame was lost behind the
+    tap (towards the endpoint), or before it (from the endpoint), or came from elsewhere (a router's RST).
+    """
+    late_ns = round(delay_s * 1e9) + _SEEN_NS
+    by_flow: dict[str, dict[Flow, list[Frame]]] = {vantage: defaultdict(list) for vantage in captures}
+    for vantage, capture in captures.items():
+        for frame in capture:
+            by_flow[vantage][min((frame.source, frame.target), (frame.target, frame.source))].append(frame)
+    rows = []
+    for flow in flows:
+        pair = min(flow, flow[::-1])
+        for role, local in zip(("client", "server"), flow, strict=True):
+            spans, own = found[flow_name(flow)][role], by_flow[role][pair]
+            for vantage in captures.keys() - {role}:
+                there = by_flow[vantage][pair]
+                only = [f for f in _without_match(there, own, late_ns) if f.target == local]
+                only += _without_match(own, there, late_ns)
+                for frame in only:
+                    if frame.flags & (SYN | FIN | RST) or _state_at(spans, frame.time_ns) in _WAITING:
+                        # What was on its way before tells nothing.
+                        after = (f.time_ns for f in there if f.time_ns > frame.time_ns + late_ns and f.source == local)
+                        row = {"flow": flow_name(flow), "endpoint": role, "t0": frame.time_ns / 1e9}
+                        row |= {"t1": next(after, end_ns) / 1e9, "why": "a frame passed only one of the two taps"}
+                        rows.append(row | {"vantages": [vantage]})
+    return rows
+
+
+def _without_match(ours: list[Frame], theirs: list[Frame], late_ns: int) -> list[Frame]:
+    """Frames of one tap that the other did not see within the path's delay."""
+    known: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for frame in theirs:
+        known[_key(frame)].append(frame.time_ns)
+    return [f for f in ours if not any(abs(at - f.time_ns) < late_ns for at in known.get(_key(f), ()))]
+
+
+def _key(frame: Frame) -> tuple[Any, ...]:
+    return frame.source, frame.target, frame.flags, frame.seq, frame.ack, frame.payload_octets
+
+
+def _state_at(spans: list[Span], time_ns: int) -> str:
+    return next((span.state for span in reversed(spans) if span.begin_ns <= time_ns), "CLOSED")
 
 
 def first_packets(flows: list[Flow], captures: dict[str, list[Frame]]) -> dict[str, dict[str, float]]:
