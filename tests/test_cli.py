@@ -42,8 +42,11 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["connections"] == 9 and told["segments"] == 83 and not told["damaged"]
 
 
-def test_findings_stand_before_the_connections(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("read", QUEUE) == DONE
+def test_findings_stand_before_the_connections(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(CAPTURES)  # a path stands unbroken, as long as it may be
+    assert run("read", QUEUE.name) == DONE
     out = capsys.readouterr().out
     assert 0 < out.index("\nFindings") < out.index("\nConnections")
     assert "10.0.2.2:5001" in out and "Wireshark: tcp.stream in {5..8}" in out and "Remedy: " in out

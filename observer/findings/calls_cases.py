@@ -9,6 +9,7 @@ net/ipv4/tcp_timer.c (tcp_write_err: sk_err_soft, else ETIMEDOUT), tcp_fastopen.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -267,12 +268,13 @@ def _blocked(case: Case, end: End) -> Iterator[Row]:
     least = int(case.around.options.zero_window_s * SECOND)
     peer = case.other(end)
     notes = peer.said("zero_window", "window_opened")
+    asked = [probe.time for probe in sorted(end.said("window_probe"), key=lambda probe: probe.time)]
     for index, note in enumerate(notes):
         if note.event != "zero_window" or end.before(note.frame) not in SENDING:
             continue
         follows = notes[index + 1] if index + 1 < len(notes) else None
         until = follows.time if follows else _ended(case, end, note)
-        probes = sum(1 for probe in end.said("window_probe") if note.time <= probe.time <= until)
+        probes = bisect_right(asked, until) - bisect_left(asked, note.time)
         if until - note.time < least and not probes:
             continue
         span = f"for {duration(until - note.time)}"

@@ -135,7 +135,7 @@ def _groups(subject: ObservationSubject, order: Order, worst: dict[int, Worst]) 
             key[stream] = names.index(one.code)
         label = lambda code: names[code] if code >= 0 else "no finding"  # noqa: E731
     else:
-        return [_chunk(flows, order, part) for part in numpy.array_split(ranked, GROUPS)]
+        return [_chunk(flows, order, part) for part in numpy.array_split(ranked, min(GROUPS, len(ranked)))]
     return _runs(key, ranked, label)
 
 

@@ -33,7 +33,7 @@ class Stretches(NamedTuple):
     state
         Position in STATES.
     begin, end
-        int64 ns since 1970; where it had not ended, the end of the capture.
+        int64 ns since 1970; where it had not ended, just after the end of the capture.
     still
         bool: it had not ended.
     """
@@ -92,7 +92,7 @@ def _folded(who: Array, state: Array, begin: Array, end_ns: int) -> Stretches:
     order = numpy.argsort(who, kind="stable")
     who, state, begin = who[order], state[order], begin[order]
     last = numpy.append(who[1:] != who[:-1], True)[: len(who)]
-    end = numpy.where(last, end_ns, numpy.append(begin[1:], 0)[: len(who)])
+    end = numpy.where(last, end_ns + 1, numpy.append(begin[1:], 0)[: len(who)])
     rows = numpy.flatnonzero(COUNTED[state])
     return Stretches(
         who[rows] >> 1, who[rows] & 1, state[rows], begin[rows], numpy.maximum(end, begin)[rows], last[rows]

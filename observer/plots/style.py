@@ -243,4 +243,5 @@ def legend(ax: Axes, handles: Any, *, columns: int = 1, title: str = "", place: 
         handles=handles, fontsize=SMALL + 0.5, frameon=False, ncols=columns, title=title or None, handlelength=1.8,
         handleheight=1.1, borderaxespad=0.0, **places[place],
     )  # fmt: skip
+    made.set_alignment("left")
     made.get_title().set_fontsize(SMALL + 0.5)
