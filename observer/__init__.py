@@ -13,14 +13,14 @@ from observer.errors import CaptureError, ObserverError, OptionError
 
 if TYPE_CHECKING:
     from observer.flow import Flow as Flow
-    from observer.observe import Observation as Observation
+    from observer.observation import Observation as Observation
     from observer.observe import read as read
     from observer.options import Options as Options
 
 __version__ = "0.1.0"
 __all__ = ["CaptureError", "Flow", "Observation", "ObserverError", "OptionError", "Options", "read"]
 
-_HOMES = {"read": "observe", "Observation": "observe", "Flow": "flow", "Options": "options"}
+_HOMES = {"read": "observe", "Observation": "observation", "Flow": "flow", "Options": "options"}
 
 
 def __getattr__(name: str) -> Any:

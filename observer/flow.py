@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-    from observer.observe import Observation
+    from observer.observation import Observation
 
 Array = Any
 

@@ -1,37 +1,26 @@
-"""The loop: chunks to segments to states, and the Observation that it leaves behind.
+"""The loop: chunks to segments to states.
 
-    file -> Chunk -> rows of segments -> tracker -> tables
+    file -> Chunk -> rows of segments -> tracker -> Observation (observation.py)
 
-Never decides anything about TCP or about formats.  pandas is imported when a table is first asked for.
+Never decides anything about TCP or about formats.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy
-
-from observer import kernels, schema
-from observer.capture import Damage, FileInfo, open_capture
-from observer.errors import ObserverError, OptionError
-from observer.findings import call_columns, find, population_columns, reset_columns
+from observer import kernels
+from observer.capture import open_capture
+from observer.observation import CaptureInfo, Observation
 from observer.options import Options
-from observer.roles import Roles
 from observer.segments import RECORD_STRIDE, RECORD_TIME
-from observer.tables import FlowTable, event_columns, history_columns, skipped_columns, transition_columns
-from observer.tcp.states import MACHINE, Machine
 from observer.tcp.tracker import Tracker
 from observer.wire import Decoder
 
 if TYPE_CHECKING:
-    import pandas
-    from matplotlib.axes import Axes
-
-    from observer.flow import Flow, Kept
+    from observer.flow import Kept
 
 Progress = Callable[[int, "int | None", int], None]
 """Called some times a second with octets read, octets in all (None: not known), frames read."""
@@ -44,32 +33,6 @@ UNCOMPILED_FRAMES: Final = 60_000
 LARGE_OCTETS: Final = 4 << 20
 """A capture of at least this size is not begun interpreted."""
 PROGRESS_S: Final = 0.2
-
-
-@dataclass
-class CaptureInfo:
-    """What was captured.
-
-    Attributes
-    ----------
-    files
-        One entry for each file: name, format, link types, drop counts.
-    frames
-        Frames read.
-    first_time_ns, last_time_ns
-        Time stamps of the first and the latest frame, ns since 1970 UTC; None without frames.
-    damages
-        Where files were damaged or cut.
-    interrupted
-        Whether reading was ended by Ctrl-C; what had been read by then is all there.
-    """
-
-    files: list[FileInfo] = field(default_factory=list)
-    frames: int = 0
-    first_time_ns: int | None = None
-    last_time_ns: int | None = None
-    damages: list[Damage] = field(default_factory=list)
-    interrupted: bool = False
 
 
 class Speed:
@@ -160,7 +123,10 @@ def read(
     tracker.finish()
     if progress:
         progress(capture.octets_read, capture.octets_total, info.frames)
-    return Observation(sources, options, info, decoder, tracker, kept)
+    return Observation(
+        sources, options, info, decoder, tracker, kept,
+        again=lambda streams: read(sources, options=options, keep=set(streams)).kept,
+    )  # fmt: skip
 
 
 def _keeper(streams: Collection[int]) -> Kept | None:
@@ -202,213 +168,3 @@ def _loop(
             if now - told > PROGRESS_S:
                 told = now
                 progress(capture.octets_read, capture.octets_total, frames)
-
-
-class Observation:
-    """What a capture says about its TCP connections.
-
-    Tables are pandas DataFrames, made when first asked for; `columns` gives the same without pandas.
-    """
-
-    def __init__(
-        self,
-        sources: Any,
-        options: Options,
-        capture: CaptureInfo,
-        decoder: Decoder,
-        tracker: Tracker,
-        kept: Kept | None,
-    ) -> None:
-        self.sources = sources
-        self.options = options
-        self.capture = capture
-        self.decoder = decoder
-        self.tracker = tracker
-        self.kept = kept
-        self._columns: dict[str, schema.Columns] = {}
-
-    # --- tables ------------------------------------------------------------------------------------------
-
-    @cached_property
-    def flows(self) -> pandas.DataFrame:
-        """One row per connection incarnation, numbered as Wireshark's tcp.stream."""
-        return schema.from_columns("flows", self.columns("flows"))
-
-    @cached_property
-    def transitions(self) -> pandas.DataFrame:
-        """One row per change of an endpoint's state, in time order; leave out retracted ones to fold in hindsight."""
-        return schema.from_columns("transitions", self.columns("transitions"))
-
-    @cached_property
-    def events(self) -> pandas.DataFrame:
-        """Everything else that is notable."""
-        return schema.from_columns("events", self.columns("events"))
-
-    @cached_property
-    def skipped(self) -> pandas.DataFrame:
-        """Every frame that gave no segment, counted by reason, and every damage of a file."""
-        return schema.from_columns("skipped", self.columns("skipped"))
-
-    @cached_property
-    def findings(self) -> pandas.DataFrame:
-        """What is wrong, or worth knowing: one row per finding, the worst first."""
-        return schema.from_columns("findings", self.columns("findings"))
-
-    @cached_property
-    def resets(self) -> pandas.DataFrame:
-        """Every RST: who sent it, its class, from a live socket or none, accepted or not."""
-        return schema.from_columns("resets", self.columns("resets"))
-
-    @cached_property
-    def calls(self) -> pandas.DataFrame:
-        """The socket view: what the applications' calls did, as far as the wire tells."""
-        return schema.from_columns("calls", self.columns("calls"))
-
-    @cached_property
-    def population(self) -> pandas.DataFrame:
-        """Number of endpoints in each state over time, for each listener and each host: one row per change."""
-        return schema.from_columns("population", self.columns("population"))
-
-    def columns(self, table: str) -> schema.Columns:
-        """The raw columns of a table, made when asked for.
-
-        One of "flows", "transitions", "events", "skipped", "findings", "resets", "calls", "population".
-        """
-        if table not in self._columns:
-            makers: dict[str, Callable[[], schema.Columns]] = {
-                "flows": lambda: FlowTable(self).columns(),
-                "transitions": lambda: transition_columns(self),
-                "events": lambda: event_columns(self),
-                "skipped": lambda: skipped_columns(self),
-                "findings": lambda: find(self),
-                "resets": lambda: reset_columns(self),
-                "calls": lambda: call_columns(self),
-                "population": lambda: population_columns(self),
-            }
-            if table not in makers:
-                raise OptionError(f"there is no table {table!r} here; there are {', '.join(makers)}")
-            self._columns[table] = makers[table]()
-        return self._columns[table]
-
-    def history(self, first: int, stop: int) -> schema.Columns:
-        """Raw transitions of the streams first .. stop - 1, by stream and endpoint, see `findings.source.Source`."""
-        return history_columns(self, first, stop)
-
-    @property
-    def machine(self) -> Machine:
-        """The state machine that drives both endpoints, as data."""
-        return MACHINE
-
-    def plot(self, name: str, *, ax: Axes | None = None, **options: Any) -> Axes:
-        """Draw a picture of all connections.
-
-        Parameters
-        ----------
-        name
-            One of the plots of scope "observation": "states", "population", ... (see `observer.plots`).
-        ax
-            Where to draw; default: a new figure.
-        options
-            What that plot offers.
-        """
-        from observer.plots import draw
-
-        return draw(name, self, ax=ax, **options)
-
-    @property
-    def begin_ns(self) -> int:
-        """Time of the first frame, ns since 1970; 0 without frames."""
-        return self.capture.first_time_ns or 0
-
-    @property
-    def end_ns(self) -> int:
-        """The latest time stamp, ns since 1970; 0 without frames."""
-        return self.capture.last_time_ns or 0
-
-    @property
-    def lost_frames(self) -> int:
-        """Frames that the capturing machine says it lost."""
-        return sum((info.dropped_interface or 0) + (info.dropped_os or 0) for info in self.capture.files)
-
-    def packets(self, streams: Sequence[int]) -> pandas.DataFrame:
-        """Segments of these streams in capture order, with both endpoints' states after each; reads the capture again.
-
-        Raises
-        ------
-        ObserverError
-            A stream that does not exist, or a source that cannot be read twice (a pipe).
-        """
-        from observer.flow import packet_columns
-
-        return schema.from_columns("packets", packet_columns(self, streams))
-
-    def keep(self, streams: Sequence[int]) -> None:
-        """Keep the packets of these streams, with one more reading of the capture at most.
-
-        Raises
-        ------
-        ObserverError
-            A source that cannot be read twice (a pipe).
-        """
-        from observer.flow import keep
-
-        keep(self, streams)
-
-    def read_again(self, streams: Collection[int]) -> None:
-        """Read the capture a second time and keep the packets of these streams."""
-        self.kept = read(self.sources, options=self.options, keep=set(streams)).kept
-
-    def flow(self, stream: int) -> Flow:
-        """One connection: its packets, transitions and events."""
-        from observer.flow import Flow
-
-        if not 0 <= stream < self.tracker.stream_count:
-            raise ObserverError(
-                f"there is no stream {stream}: the capture has {self.tracker.stream_count}, numbered from 0"
-            )
-        return Flow(self, stream)
-
-    @cached_property
-    def addresses(self) -> tuple[Any, Any, Any]:
-        """Distinct addresses and who has them, see `Tracker.addresses`."""
-        return self.tracker.addresses()
-
-    @cached_property
-    def roles(self) -> Roles:
-        """Who is client and who is server where the opening was not captured."""
-        return Roles(self.tracker, lambda: self.addresses[2])
-
-    # --- counts ------------------------------------------------------------------------------------------
-
-    @property
-    def segments(self) -> int:
-        """TCP segments that belong to a flow."""
-        return self.tracker.segment_count
-
-    @property
-    def quoted_frames(self) -> int:
-        """Frames that hold no segment but an ICMP error that quotes one (an event of its flow)."""
-        return self.decoder.quoted_frames
-
-    @property
-    def skipped_reasons(self) -> Sequence[Any]:
-        """Why frames gave no segment, most frequent first (see wire.reasons)."""
-        return list(self.decoder.skipped)
-
-    def file_of(self, frames: Any) -> schema.Coded:
-        """In which file frames stand; null where files were merged frame by frame."""
-        files = self.capture.files
-        names = [info.name for info in files]
-        codes = numpy.full(len(frames), -1, numpy.int64)
-        at = 1
-        for number, info in enumerate(files):
-            if info.frames and info.first_frame == at:
-                codes[(frames >= at) & (frames < at + info.frames)] = number
-            at += info.frames
-        return schema.Coded(codes, names)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Observation: {self.capture.frames:,} frames, {self.segments:,} segments, "
-            f"{self.tracker.stream_count:,} connections>"
-        )

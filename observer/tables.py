@@ -12,7 +12,7 @@ from observer.schema import Addresses, Coded, Columns
 from observer.wire.reasons import REASONS
 
 if TYPE_CHECKING:
-    from observer.observe import Observation
+    from observer.observation import Observation
     from observer.tcp.tracker import Tracker
 
 Array = Any

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from observer.cli import BAD_USAGE, DAMAGED, DONE, FOUND, ON_DEMAND, WRITTEN, main
+from observer.cli import main
+from observer.commands.read import ON_DEMAND, WRITTEN
+from observer.commands.shared import BAD_USAGE, DAMAGED, DONE, FOUND
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 CAPTURE = CAPTURES / "orderly-close-client.pcap"

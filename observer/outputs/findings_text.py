@@ -122,9 +122,9 @@ def _place(address: str | None, port: int | None) -> str:
 def _details(one: Group, begin_ns: int, width: int) -> Iterator[Line]:
     example = f"Stream {one.example}: " if one.findings > 1 and one.example is not None and not one.population else ""
     yield from _body((example + one.summary).split(" "), width)
-    for text in (_cause(one), _absorbed(one), _grades(one)):
+    for text in (_cause(one), absorbed_words(one), grades_words(one)):
         yield from _body(text.split(" ") if text else [], width)
-    yield from _body(_when(one, begin_ns), width)
+    yield from _body(when_words(one, begin_ns), width)
     yield from _evidence(one, width)
     if one.remedy:
         yield from _body(f"Remedy: {one.remedy}".split(" "), width, style="good")
@@ -160,7 +160,8 @@ def sentence(text: str) -> str:
     return f"{begin}{text[1:].rstrip('.')}."
 
 
-def _absorbed(one: Group) -> str:
+def absorbed_words(one: Group) -> str:
+    """Say which findings of its connections a population explains; "" for none."""
     named = list(one.absorbed.items())
     parts = [f"{code} {number:,}" for code, number in named[:CODES]]
     more = sum(number for _, number in named[CODES:])
@@ -168,13 +169,14 @@ def _absorbed(one: Group) -> str:
     return f"Explains the findings of its connections: {', '.join(parts)}." if parts else ""
 
 
-def _grades(one: Group) -> str:
+def grades_words(one: Group) -> str:
+    """Say how many have which grade, if they differ; else ""."""
     if len(one.grades) < 2:
         return ""
     return "Of these " + ", ".join(f"{number:,} {grade}" for grade, number in one.grades.items()) + "."
 
 
-def _when(one: Group, begin_ns: int) -> list[str]:
+def when_words(one: Group, begin_ns: int) -> list[str]:
     """Tell side and time, in parts that stay together on a line."""
     side = [f"{one.endpoint.capitalize()} side"] if one.endpoint else []
     if one.begin_ns is None:

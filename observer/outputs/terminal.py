@@ -158,8 +158,8 @@ def _skipped(summary: Summary, width: int) -> Iterator[Line]:
         yield plain(f"  {sum(skip.frames for skip in rest):>{figures},}  for {len(rest)} other reasons")
 
 
-def _caveats(summary: Summary, width: int) -> Iterator[Line]:
-    """Say what could change the reading of everything below."""
+def caveat_sentences(summary: Summary) -> list[str]:
+    """Say what of the connections was not captured and could change the reading of everything else."""
     notes = []
     if summary.opening_not_seen:
         notes.append(
@@ -171,6 +171,11 @@ def _caveats(summary: Summary, width: int) -> Iterator[Line]:
             f"only one direction of {_share(summary.one_direction, summary.connections)} was captured: "
             "nothing is claimed about the silent side"
         )
+    return notes
+
+
+def _caveats(summary: Summary, width: int) -> Iterator[Line]:
+    notes = caveat_sentences(summary)
     if notes:
         yield BLANK
         yield plain("What this capture cannot tell", "title")

@@ -76,7 +76,7 @@ def draw_all(
     Parameters
     ----------
     observation
-        An `observer.observe.Observation`.
+        An `observer.observation.Observation`.
     folder
         Made if it is not there.
     formats

@@ -1,6 +1,6 @@
 """What pictures ask of the observation and of the connection that they draw: any object with these members will do.
 
-Never here: drawing.  The real ones are `observer.observe.Observation` and `observer.flow.Flow`.
+Never here: drawing.  The real ones are `observer.observation.Observation` and `observer.flow.Flow`.
 """
 
 from __future__ import annotations

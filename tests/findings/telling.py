@@ -18,7 +18,7 @@ from observer import segments as seg
 from observer.findings.judging import Judging
 from observer.findings.verdict import Verdict
 from observer.kernels import Interpreted
-from observer.observe import CaptureInfo, Observation
+from observer.observation import CaptureInfo, Observation
 from observer.options import Options
 from observer.tcp.tracker import Tracker
 from observer.wire import Decoder

@@ -17,7 +17,7 @@ import observer
 from observer import segments as seg
 from observer.findings import calls_words as words
 from observer.findings.calls import call_columns
-from observer.observe import CaptureInfo, Observation
+from observer.observation import CaptureInfo, Observation
 from observer.schema import CALLS, CERTAINTIES, ENDPOINTS, TABLES, Coded
 from observer.tcp.states import EVENTS, STATES
 from observer.wire import Decoder

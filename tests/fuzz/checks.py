@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 import observer
 from observer.errors import CaptureError
-from observer.observe import Observation
+from observer.observation import Observation
 from observer.schema import Coded
 
 LIMIT_S = 20

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import observer
 from observer.capture import open_capture
-from observer.cli import BAD_USAGE, DAMAGED, DONE, main
+from observer.cli import main
+from observer.commands.shared import BAD_USAGE, DAMAGED, DONE
 from observer.errors import OptionError
 from observer.outputs.annotate import Annotated, Comments, Input, annotate
 from observer.outputs.pcapng_blocks import BLOCK_OCTETS, comments_as_options
