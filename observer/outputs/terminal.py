@@ -85,7 +85,8 @@ def _head(summary: Summary, width: int) -> Iterator[Line]:
     facts_after += [f"stopped by Ctrl-C after {facts_after.pop()}"] if summary.interrupted else []
     for line in wrapped(["  " + facts_after[0], *facts_after[1:]], width, separator=", "):
         yield plain(line)
-    for line in wrapped(_decoded(summary), width, separator="; "):
+    first, *more = decoded_facts(summary)
+    for line in wrapped(["  " + first, *more], width, separator="; "):
         yield plain(line)
     if summary.selection:
         chosen = f"{summary.connections:,} of {count(summary.connections_in_capture, 'connection')}"
@@ -97,12 +98,13 @@ def _facts_of(formats: str, links: Sequence[str]) -> str:
     return clean(", ".join([formats, *links]))
 
 
-def _decoded(summary: Summary) -> list[str]:
+def decoded_facts(summary: Summary) -> list[str]:
+    """Say how much TCP there is, whether everything could be decoded, and where the tap stood."""
     total = summary.connections_in_capture
     if not summary.segments:
-        facts = ["  no TCP segments"]
+        facts = ["no TCP segments"]
     else:
-        facts = [f"  {count(summary.segments, 'TCP segment')} in {count(total, 'connection')}"]
+        facts = [f"{count(summary.segments, 'TCP segment')} in {count(total, 'connection')}"]
     if summary.quoted:
         facts.append(f"{count(summary.quoted, 'ICMP error')} about them")
     skipped = sum(skip.frames for skip in summary.skipped)

@@ -45,6 +45,8 @@ LARGE: Final = 10.0
 """Sizes of text, points."""
 BELOW_PT: Final = 36.0
 """From the bottom of an Axes to a legend below tick labels and axis label, points."""
+EMPTY: Final = "observer-empty"
+"""Id (matplotlib's gid) of an Axes that only says why there is nothing to see."""
 
 
 class Look(NamedTuple):
@@ -177,7 +179,8 @@ def finish(ax: Axes, title: str, *, xlabel: str = "", ylabel: str = "", grid: st
 
 
 def empty(ax: Axes, title: str, words: str) -> Axes:
-    """Say in an Axes why there is nothing to see."""
+    """Say in an Axes why there is nothing to see; its id is `EMPTY` then."""
+    ax.set_gid(EMPTY)
     ax.set_axis_off()
     ax.set_title(title, fontsize=LARGE, loc="left", color=INK)
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=NORMAL, color=FAINT)
