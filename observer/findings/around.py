@@ -55,12 +55,12 @@ SERVER_SPOKE = 8  # the server sent something beside SYN-ACK and RST: more than 
 CLOSED_BY_RESET = 16
 CLIENT_CLOSED_FIRST = 32
 SERVER_CLOSED_FIRST = 64
-SERVER_SENT = 256  # the server sent octets
 MIDSTREAM = 128  # roles were inferred, the opening was not captured
 SYN_REPEATED = 256  # the client sent its SYN again
 SYNACK_REPEATED = 512  # the server sent its SYN-ACK again
 CLIENT_SPOKE = 1024  # the client sent something beside SYN and one RST
 RESET_BY_SERVER = 2048  # a RST of the server was accepted
+SERVER_SENT = 4096  # the server sent octets
 
 
 class Around:

@@ -135,6 +135,16 @@ REFUSED: Final = Finding(
 )
 
 
+def takes_synack(reset: Note) -> bool:
+    """Whether the RST by which a client answers a SYN-ACK also acknowledges it, as only an established socket does.
+
+    The client's connect() had returned, and its ACK was not captured or was never sent; then it closed by RST
+    (resets.py).  In SYN-SENT an abort sends nothing (RFC 9293 3.10.5), and CLOSED answers by a RST without ACK
+    (3.10.7.1).
+    """
+    return "from_socket" in reset.facts and "acks_all" in reset.facts
+
+
 def handshake_aborted(case: Case) -> Iterator[Verdict]:
     """The opener answers the SYN-ACK with RST, or the server takes its SYN-ACK back before the client's ACK."""
     if not case.flow["synack_count"] or case.said("reset_forged"):
@@ -142,7 +152,7 @@ def handshake_aborted(case: Case) -> Iterator[Verdict]:
     client, server = case.client, case.server
     resets = client.resets
     only_syn = client.packets - case.flow["syn_count"] <= len(resets)
-    if resets and only_syn and not server.said("old_incarnation_reset"):
+    if resets and only_syn and not takes_synack(resets[0]) and not server.said("old_incarnation_reset"):
         scan = "from_socket" not in resets[0].facts
         yield Verdict(
             grade="confirmed",
@@ -167,7 +177,7 @@ HANDSHAKE_ABORTED: Final = Finding(
     remedy="Many from one address: a scan. From your own clients: look for connect time-outs that are too short.",
     causes={
         "no_socket": "a bare RST: nothing waited for the SYN-ACK (half-open scan, cancelled connect())",
-        "cancelled": "the client's socket was closed during the handshake",
+        "cancelled": "a RST,ACK that does not acknowledge the SYN-ACK: the client's socket was closed meanwhile",
     },
     wakes=(Wake("reset"),),
     judge=handshake_aborted,

@@ -15,6 +15,7 @@ from typing import Final
 from observer.findings.around import SERVER_SENT
 from observer.findings.case import SYNCHRONIZED, Case, End, Note
 from observer.findings.forgery import is_forged
+from observer.findings.opening import takes_synack
 from observer.findings.silence import gave_up
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import MILLISECOND, duration
@@ -61,7 +62,7 @@ def _ends_a_connection(case: Case, sender: End, reset: Note) -> bool:
     if sender.before(reset.frame) not in SYNCHRONIZED and not _was_closed(sender, reset):
         return False
     receiver = case.other(sender)
-    if not receiver.packets or not receiver.was(*SYNCHRONIZED):
+    if not receiver.packets or not (receiver.was(*SYNCHRONIZED) or (sender.name == "client" and takes_synack(reset))):
         return False
     return not gave_up(case, sender, reset)  # liveness.py
 

@@ -183,6 +183,8 @@ class Story:
                     self._between.setdefault(change.position, []).append(change)
                     continue
                 words = cause_words(side.name, change.cause, STATES[change.before], STATES[change.after])
+                if change.cause == "snd_fin" and change.how:
+                    words = f"{side.name}: its FIN, missed here, was sent by now"
                 # what the table of calls says is more exact than what the cause says of calls
                 mine = change.certainty != RETRACTED and (not words or "()" in words)
                 moment = side.moment(change)

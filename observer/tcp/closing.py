@@ -21,7 +21,7 @@ from observer.segments import (
     TS_VALUE,
 )
 from observer.tcp.events import HALF_CLOSED, RETRACTION, SIMULTANEOUS_CLOSE, note
-from observer.tcp.evidence import LOG_FRAME, LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
+from observer.tcp.evidence import LOG_FRAME, LOG_PROOF, LOG_STRIDE, LOG_TIME, append, find, insert, prove, retract
 from observer.tcp.handshake import echoes_first
 from observer.tcp.layout import (
     D_ACK_OF_FIN,
@@ -34,12 +34,15 @@ from observer.tcp.layout import (
     E_END_TIME,
     E_FIN,
     E_FLAGS,
+    E_SND_MAX,
     E_STATE,
     E_TRAITS,
+    F_AHEAD,
     F_CANDIDATE,
     F_CONTRADICTED,
     F_FIN,
     F_HALF_TOLD,
+    F_SND,
     G_RULES_OFF,
     RULE_CLOSING,
     RULE_FIN_CONTIGUOUS,
@@ -50,7 +53,7 @@ from observer.tcp.layout import (
     TRAIT_STAMP,
     TRAIT_STAMPED,
 )
-from observer.tcp.sequence import add, ge, gt
+from observer.tcp.sequence import add, diff, ge, gt
 from observer.tcp.states import (
     ACKNOWLEDGED,
     ASSUMED,
@@ -69,8 +72,11 @@ from observer.tcp.timers import round_trip
 
 @kernel
 def covers_fin(flows: Int64s, y: int, ack: int) -> bool:
-    """Whether an acknowledgment covers y's FIN."""
-    return flows[y + E_FLAGS] & F_FIN != 0 and gt(ack, flows[y + E_FIN])
+    """Whether an acknowledgment covers y's FIN: by its very number, as nothing lies behind a FIN (RFC 9293 3.4).
+
+    Who acknowledges more than that has other octets of y than the tap, and drops the FIN as old.
+    """
+    return flows[y + E_FLAGS] & F_FIN != 0 and ack == add(flows[y + E_FIN], 1)
 
 
 @kernel
@@ -112,6 +118,8 @@ def ack_proves(
 def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> int:
     """x acknowledges y's FIN, so it has received it: at which instant?"""
     frame = rows[s + FRAME]
+    if is_ahead(flows, x, rows, s):
+        flows[x + E_FLAGS] |= F_AHEAD
     if flows[x + E_FLAGS] & D_FIN:
         moved = flows[x + E_FLAGS] & F_CANDIDATE and not is_duplicate_sack(rows, s)
         if moved and not g[G_RULES_OFF] & RULE_FIN_INSERT and not echoes_first(flows, g, y, rows, s):
@@ -127,6 +135,19 @@ def fin_received(flows: Int64s, log: Int64s, g: Int64s, x: int, y: int, rows: In
         # What let x take the FIN is the last of y's segments that carried anything.
         insert_fin(flows, log, g, x, flows[y + E_DATA_TIME], flows[y + E_DATA_FRAME], rows[s + TIME], frame)
     return 0
+
+
+@kernel
+def is_ahead(flows: Int64s, x: int, rows: Int64s, s: int) -> bool:
+    """Whether x, which acknowledges y's FIN for the first time, has sent one octet that the tap has not seen.
+
+    If that turns out to be its own FIN, lost before the tap, then x had sent it when y's came: they crossed.  Not if y
+    had to repeat its FIN: then the acknowledgment before this one may be lost, too.
+    """
+    kept = flows[x + E_FLAGS]
+    first = not kept & (F_FIN | F_CANDIDATE) and (kept & D_FIN or waits_for_fin(flows[x + E_STATE]))
+    alone = rows[s + LENGTH] == 0 and rows[s + FLAGS] & FIN == 0
+    return first and alone and kept & F_SND != 0 and diff(rows[s + SEQ], flows[x + E_SND_MAX]) == 1
 
 
 @kernel
@@ -175,6 +196,24 @@ def crossed_fins(flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: in
 
 
 @kernel
+def crossed_unseen(
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, fin: int, time: int, frame: int
+) -> int:
+    """The tap sees x's FIN for the first time: log it and return 1 if x had sent it before y's came (`is_ahead`)."""
+    at = find(flows, log, x, RCV_FIN)
+    if not at or not flows[x + E_FLAGS] & F_AHEAD or fin != flows[x + E_SND_MAX] or g[G_RULES_OFF] & RULE_CLOSING:
+        return 0
+    if flows[x + E_DATA_FRAME] > log[(at - 1) * LOG_STRIDE + LOG_PROOF]:
+        return 0  # more octets have come since: the missing one was data
+    came, passed = log[(at - 1) * LOG_STRIDE + LOG_TIME], log[(at - 1) * LOG_STRIDE + LOG_FRAME]
+    if not insert(flows, log, g, x, SND_FIN, ACKNOWLEDGED, came, passed - 1, frame):
+        return 0
+    log[(find(flows, log, x, SND_FIN) - 1) * LOG_STRIDE + LOG_FRAME] = passed
+    note(flows, events, g, flow, x, SIMULTANEOUS_CLOSE, 0, time, frame)
+    return 1
+
+
+@kernel
 def fin_sent(
     flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, rows: Int64s, s: int
 ) -> int:
@@ -189,7 +228,8 @@ def fin_sent(
             flows[x + E_TRAITS] |= TRAIT_STAMPED | (rows[s + TS_VALUE] & 0xFFFFFFFF) << TRAIT_STAMP
         else:
             flows[x + E_TRAITS] &= ~TRAIT_STAMPED
-        append(flows, log, g, x, SND_FIN, SENT, time, frame)
+        if not crossed_unseen(flows, log, events, g, flow, x, fin, time, frame):
+            append(flows, log, g, x, SND_FIN, SENT, time, frame)
         return 0
     if flows[x + E_FLAGS] & D_ACK_OF_FIN:
         at = find(flows, log, x, RCV_ACK_OF_FIN)

@@ -114,6 +114,7 @@ F_FORGED: Final = 16384  # a RST in its name was not its own
 F_ZERO_WINDOW: Final = 32768  # its window is closed now
 F_CHALLENGED: Final = 1 << 17  # answered a new SYN with an old incarnation's numbers
 F_HALF_TOLD: Final = 1 << 18  # sent octets after its peer's FIN: the half-close was told
+F_AHEAD: Final = 1 << 19  # acknowledged its peer's FIN from one octet beyond what was seen of it: perhaps its own FIN
 F_SEALED: Final = 65536  # E_LOG begins at an opening from CLOSED: what came before is never looked at again
 
 D_SYNACK: Final = 1 << 20  # the log holds an assumed rcv_synack

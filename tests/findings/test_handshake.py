@@ -270,9 +270,20 @@ def test_a_cancelled_connect() -> None:
     tale = Tale()
     tale.client.syn()
     tale.server.synack()
-    tale.client.reset()
+    tale.client.reset(ack=0)
     one = tale.one("handshake_aborted")
     assert (one.endpoint, one.cause) == ("client", "cancelled")
+
+
+def test_a_reset_that_acknowledges_the_synack_is_of_an_established_socket() -> None:
+    """Its ACK was lost before the tap, or never sent (health checks): connect() had returned, close() then reset."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.reset()
+    one = tale.one("reset_on_close")
+    assert (one.grade, one.endpoint, one.cause) == ("confirmed", "client", "linger_0")
+    assert tale.codes() == ["reset_on_close"]
 
 
 def test_a_reset_after_the_handshake_is_not_its_abort() -> None:

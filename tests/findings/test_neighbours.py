@@ -8,6 +8,7 @@ import numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from observer.findings import around
 from observer.findings.neighbours import Moments, Neighbours
 
 SPANS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(0, 20)), max_size=25)
@@ -49,3 +50,13 @@ def test_each_question_is_quick_among_a_million() -> None:
         near.outlived(0, before=at, after=at + 40)
         assert len(moments.near(0, at, at + 10)) <= 11
     assert time.perf_counter() - begin < 4, "2,000 times all four"
+
+
+def test_each_bit_of_the_crowd_means_one_thing() -> None:
+    others = {"ABOUT_NS", "ADDRESS_SHIFT"}
+    bits = [
+        value for name, value in vars(around).items() if type(value) is int and name.isupper() and name not in others
+    ]
+    assert len(bits) >= 10
+    assert all(value.bit_count() == 1 for value in bits)
+    assert len(set(bits)) == len(bits)

@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--ipv6", action="store_true")
     parser.add_argument("--soak", type=int, nargs="*", default=[], metavar="SEED")
     parser.add_argument("--connections", type=int, default=300)
+    parser.add_argument("--loss", type=int, default=2, metavar="PERCENT", help="of soaks, each way")
     options = parser.parse_args()
     if lacks := missing():
         sys.exit(lacks)
@@ -55,7 +56,11 @@ def main() -> int:
             keep(
                 folder,
                 lambda folder, seed=seed: soak(  # type: ignore[misc]
-                    folder, seed=seed, connections=options.connections, ipv6=options.ipv6
+                    folder,
+                    seed=seed,
+                    connections=options.connections,
+                    loss_percent=options.loss,
+                    ipv6=options.ipv6,
                 ),
             )
         )

@@ -215,6 +215,7 @@ class Endpoint:
     contradicted: bool = False
     deferred: bool = False
     challenged: bool = False
+    ahead: bool = False  # acknowledged its peer's FIN from one octet beyond what was seen of it
     candidate: tuple[int, int] | None = None
     first_opening: tuple[int, int] = (0, 0)
     last_opening: int = 0
@@ -305,7 +306,7 @@ class Endpoint:
         return beyond(ack, self.iss) and (self.sent_to is None or not_after(ack, self.sent_to))
 
     def fin_is_acked(self, ack: int) -> bool:
-        return self.fin is not None and beyond(ack, self.fin)
+        return self.fin is not None and ack == (self.fin + 1) % MODULUS  # nothing lies behind a FIN
 
     @property
     def waits_for_fin(self) -> bool:
@@ -642,9 +643,10 @@ class Connection:
         late = s.time > x.first_opening[0] + 2200 * MS
         if x.assumes(RCV_ACK_OF_SYN):
             x.retract(RCV_ACK_OF_SYN, s.frame)
-        if x.synacks == 1 and late and not asked_for:
+        same = s.seq == x.iss  # with another number it is no repeat
+        if same and x.synacks == 1 and late and not asked_for:
             x.deferred = True
-        elif not x.deferred:
+        elif same and not x.deferred:
             x.contradicted = True
         x.candidate = None
 
@@ -667,6 +669,8 @@ class Connection:
 
     def has_fin(self, s: Segment, x: Endpoint, y: Endpoint) -> None:
         """x acknowledges y's FIN: when did it get it?"""
+        if (x.assumes(RCV_FIN) or x.waits_for_fin) and x.fin is None and not x.candidate and x.sent_to is not None:
+            x.ahead |= not s.space and (s.seq - x.sent_to) % MODULUS == 1
         twice = bool(s.options & seg.HAS_SACK) and reaches(s.ack, s.sack_right)  # RFC 2883
         if x.assumes(RCV_FIN):
             if not x.candidate or twice or self.echoes_first(s, y):
@@ -692,6 +696,15 @@ class Connection:
         if x.fin is None:
             x.fin = (s.seq + s.length) % MODULUS
             x.stamp = s.stamp
+            other = x.find(RCV_FIN)
+            if (
+                other and x.ahead and x.fin == x.sent_to and x.data[1] <= other.proof
+            ):  # it had sent its FIN when the other came: they crossed
+                if x.insert(SND_FIN, ACKNOWLEDGED, other.time, other.frame - 1, s.frame):
+                    mine = x.find(SND_FIN)
+                    assert mine
+                    mine.frame = other.frame
+                    return
             x.append(SND_FIN, SENT, s.time, s.frame)
             return
         entry = x.find(RCV_ACK_OF_FIN)

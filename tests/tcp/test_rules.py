@@ -104,6 +104,20 @@ def test_a_server_that_repeats_its_synack_is_still_in_syn_received() -> None:
     assert "synack_after_ack" in talk.told()
 
 
+def test_a_synack_with_another_number_is_no_repeat() -> None:
+    """Another host of a balancer, or a server that kept no request, answers the repeated SYN."""
+    talk = Talk()
+    talk.client.syn()
+    talk.wait(1).client.again()
+    talk.server.synack()
+    talk.client.ack()
+    talk.client.data()
+    talk.server.iss = talk.server.next = (talk.server.iss + 7_000_000) & MASK
+    talk.wait(0.7).server.synack()
+    assert talk.told().count("synack_retransmitted") == 1
+    assert not {"synack_after_ack", "deferred_accept"} & set(talk.told())
+
+
 def test_a_deaf_server_takes_nothing_until_it_speaks() -> None:
     talk = deaf_server()
     talk.client.data(lost=True)
@@ -240,6 +254,46 @@ def test_crossed_fins_forget_a_repeat_that_did_not_arrive() -> None:
     assert talk.history("server").endswith("FIN_WAIT_1 sent, FIN_WAIT_2 assumed, TIME_WAIT acknowledged")
 
 
+def test_a_fin_that_the_tap_missed_crossed_the_other() -> None:
+    """The server acknowledges the client's FIN from one octet on, which turns out to be its own FIN, sent before."""
+    talk = Talk().open()
+    talk.client.data()
+    talk.server.fin(lost=True, unseen=True)
+    talk.client.fin()
+    talk.server.ack()
+    assert talk.history("server").endswith("CLOSE_WAIT acknowledged")
+    talk.wait(0.2).server.again()
+    talk.client.ack()
+    assert "simultaneous_close" in talk.told()
+    assert talk.history("server").endswith("FIN_WAIT_1 acknowledged, CLOSING acknowledged, TIME_WAIT assumed")
+    assert talk.history("client").endswith("FIN_WAIT_1 sent, FIN_WAIT_2 assumed, TIME_WAIT acknowledged")
+
+
+def test_an_octet_that_the_tap_missed_may_be_data() -> None:
+    talk = Talk().open()
+    talk.client.data()
+    talk.server.data(1, lost=True, unseen=True)
+    talk.client.fin()
+    talk.server.ack()
+    talk.wait(0.2).server.again()
+    talk.server.fin()
+    talk.client.ack()
+    assert talk.history("server").endswith("CLOSE_WAIT acknowledged, LAST_ACK sent, CLOSED assumed")
+
+
+def test_a_missed_fin_behind_a_repeated_one_may_have_answered_it() -> None:
+    """The first acknowledgment of the client's FIN may have been in the FIN that the tap missed."""
+    talk = Talk().open()
+    talk.client.data()
+    talk.client.fin()
+    talk.server.fin(lost=True, unseen=True)
+    talk.wait(0.2).client.again()
+    talk.server.ack()
+    talk.wait(0.2).server.again()
+    talk.client.ack()
+    assert talk.history("server").endswith("LAST_ACK sent, CLOSED assumed")
+
+
 def test_a_fin_behind_a_hole_is_not_received() -> None:
     talk = Talk().open()
     talk.client.next += 100
@@ -257,6 +311,14 @@ def test_a_fin_that_is_not_acknowledged_was_lost() -> None:
     talk.wait(1).server.data()
     assert talk.retracted("server") == "rcv_fin"
     assert talk.final()[1] == "ESTABLISHED"
+
+
+def test_an_acknowledgment_beyond_a_fin_shows_that_it_was_dropped_as_old() -> None:
+    talk = Talk().open()
+    talk.server.fin(lost=True)
+    talk.wait(1).client.ack(ack=talk.server.next + 1231)
+    assert talk.retracted("client") == "rcv_fin"
+    assert talk.final() == ("ESTABLISHED", "FIN_WAIT_1")
 
 
 def test_a_repeated_fin_is_the_one_that_arrived() -> None:
