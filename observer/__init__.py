@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from observer.observation import Observation as Observation
     from observer.observe import read as read
     from observer.options import Options as Options
+    from observer.watch import live as live
 
 __version__ = "0.1.0"
-__all__ = ["CaptureError", "Flow", "Observation", "ObserverError", "OptionError", "Options", "read"]
+__all__ = ["CaptureError", "Flow", "Observation", "ObserverError", "OptionError", "Options", "live", "read"]
 
-_HOMES = {"read": "observe", "Observation": "observation", "Flow": "flow", "Options": "options"}
+_HOMES = {"read": "observe", "Observation": "observation", "Flow": "flow", "Options": "options", "live": "watch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -250,8 +250,16 @@ class Tracker:
                 self.scratch, out,
             )  # fmt: skip
             self._over = (entry, out, bound)
-        self.g[G_FREE_BLOCK] = 0  # what is made for reading stands behind everything and is forgotten again
-        return self._over[2](first, stop, self.now if self._end is None else self._end)
+        # what is made for reading stands behind everything, and is forgotten again: tracking may go on afterwards
+        free = self.g[G_FREE_BLOCK]
+        self.g[G_FREE_BLOCK] = 0
+        rows = self._over[2](first, stop, self.now if self._end is None else self._end)
+        self.g[G_FREE_BLOCK] = free
+        for table, used, spare in (
+            (self.flows, int(self.g[G_FLOWS]), 1), (self.events, int(self.g[G_EVENTS]), SPARE_ENTRIES),
+        ):  # fmt: skip
+            table.cells[used * table.stride : (used + spare) * table.stride] = 0
+        return rows
 
     def flow_rows(self, first: int, stop: int) -> Array:
         """Everything about the streams first .. stop - 1: shape (stop - first, columns.ROW), cells columns.O_....
@@ -341,6 +349,11 @@ class Tracker:
     def now(self) -> int:
         """The latest time seen, ns."""
         return int(self.g[G_NOW])
+
+    @property
+    def end(self) -> int | None:
+        """Up to when timers were run by `finish`, ns; None: never yet."""
+        return self._end
 
     @property
     def stream_count(self) -> int:

@@ -1,0 +1,370 @@
+"""The live loop: chunks as they come, the same tracker and the same findings as for files, and a clock.
+
+    feed -> Chunk -> rows of segments -> tracker -> every tick: timers, findings, what changed -> watchers
+
+Never decides anything about TCP; never keeps packets but the latest few; never prints.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from observer import schema
+from observer.errors import ObserverError
+from observer.kernels import Engine
+from observer.observation import CaptureInfo, Observation, Tables
+from observer.observe import Notice, Speed
+from observer.options import Options
+from observer.segments import RECORD_STRIDE, RECORD_TIME, STRIDE
+from observer.tcp.layout import MARK_STRIDE
+from observer.tcp.tracker import Tracker
+from observer.watch.announce import Announcer, Change, Row
+from observer.watch.clock import Clock
+from observer.watch.numbering import Numbering
+from observer.wire import Decoder
+
+if TYPE_CHECKING:
+    import pandas
+
+    from observer.capture import Chunk, FileInfo
+
+POLL_S: Final = 0.1
+"""How long to wait for packets before the clock is looked at."""
+TICK_S: Final = 0.5
+"""Between two looks at timers and findings: what can be proved is told within a second."""
+TICK_SHARE: Final = 0.15
+"""Of all time, at most this much is spent looking: packets come first."""
+RECENT_ROWS: Final = 1 << 16
+"""Segments kept so that the story of a connection can be told while it goes on."""
+BUSY_ROWS: Final = 1024
+"""A chunk of more segments is a busy time's: copying them too would cost more than it tells."""
+
+
+class Feed(Protocol):
+    """Where chunks come from: `capture.live.open_live`, `capture.live_pipe.open_growing`."""
+
+    files: list[FileInfo]
+    damages: list[Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more will come."""
+
+    @property
+    def frames(self) -> int:
+        """Frames handed over so far."""
+
+    def poll(self, timeout_s: float) -> Chunk | None:
+        """Return what has come, waiting for it up to this long; the chunk is valid until the next call."""
+
+    def statistics(self) -> Sequence[Any]:
+        """Return counts of each interface, and write them into `files`."""
+
+    def notices(self) -> Sequence[Any]:
+        """Return what happened to the interfaces since the last call."""
+
+    def use(self, engine: Engine) -> None:
+        """Run kernels another way."""
+
+    def close(self) -> None:
+        """Release what is open."""
+
+
+class Watcher(Protocol):
+    """Whoever is told what a live observation sees: files, terminal, metrics."""
+
+    def take(self, chunk: Chunk) -> None:
+        """Frames came; they are valid until this returns."""
+
+    def tick(self, live: Live, changes: Sequence[Change]) -> None:
+        """Timers and findings were looked at."""
+
+    def end(self, live: Live, changes: Sequence[Change]) -> None:
+        """It is over: these were the last changes."""
+
+
+class Live(Tables):
+    """The tables of what is being captured, growing.
+
+    Each table is made when it is asked for, as things are at that moment.  In a ``with`` statement a thread captures in
+    the background; `run` does the same in the calling thread.
+
+    Attributes
+    ----------
+    options
+        Timers and thresholds.
+    feed
+        Where frames come from.
+    capture
+        What was captured so far, as `observation.CaptureInfo`.
+    notices
+        Sentences about interfaces: down, gone, back, frames lost; the latest hundred.
+    evicted
+        Connections that were given up because there were too many, not because they had ended.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        options: Options | None = None,
+        engine: Engine | None = None,
+        notice: Notice | None = None,
+        clock: Clock | None = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.options = options or Options()
+        self.feed = feed
+        self.capture = CaptureInfo(files=feed.files, damages=feed.damages)
+        self.notices: deque[Any] = deque(maxlen=100)
+        self.evicted = 0
+        self.clock = clock or Clock()
+        self.watchers = list(watchers)
+        self._speed = Speed(notice, engine)
+        self._decoder = Decoder(self._speed.engine, self.options)
+        self._tracker = Tracker(self._speed.engine, self.options)
+        self._numbering = Numbering()
+        self._announcer = Announcer()
+        self._past: list[Row] = []  # findings of connections that were forgotten
+        self._recent: deque[tuple[Any, Any]] = deque()
+        self._recent_rows = 0
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._next_tick = self.clock.steady_ns()
+        self._ended = False
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def run(self, *, for_s: float | None = None) -> None:
+        """Capture in this thread until the feed ends, `stop` is called, or this many seconds have passed.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After everything was brought to its end, if Ctrl-C is what ended it.
+        """
+        until = None if for_s is None else self.clock.steady_ns() + round(for_s * 1e9)
+        try:
+            while not (self.feed.finished or self._stop.is_set()):
+                if until is not None and self.clock.steady_ns() >= until:
+                    break
+                self.step(POLL_S)
+        finally:
+            self.end()
+
+    def step(self, timeout_s: float = 0.0) -> bool:
+        """Take what has come, waiting for it up to this long, and look around if it is time to; whether any came."""
+        chunk = self.feed.poll(timeout_s)
+        with self._lock:
+            if chunk is not None and chunk.count:
+                self._take(chunk)
+            if self.clock.steady_ns() >= self._next_tick:
+                self.tick()
+        return chunk is not None
+
+    def tick(self) -> list[Change]:
+        """Let timers run and look for findings; returns what is new, after telling the watchers."""
+        with self._lock:
+            begin = self.clock.steady_ns()
+            changes = self._look()
+            for watcher in self.watchers:
+                watcher.tick(self, changes)
+            cost = self.clock.steady_ns() - begin
+            self._next_tick = begin + max(round(TICK_S * 1e9), round(cost / TICK_SHARE))
+            return changes
+
+    def end(self) -> None:
+        """Bring everything to its end: the last frames, timers, findings; watchers are told.  Once is enough."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            clocked = not self.feed.finished  # a pipe at its end has no clock any more
+            try:
+                self._drain()
+            finally:
+                self.feed.close()
+            self._decoder.finish()
+            self._tracker.finish(self.clock.now_ns() if clocked and self.capture.frames else None)
+            changes = self._look()
+            for watcher in self.watchers:
+                watcher.end(self, changes)
+
+    def _drain(self) -> None:
+        """Take what was captured but not handed over yet, as far as it is there at once."""
+        for _ in range(10_000):  # a busy interface never runs dry
+            chunk = self.feed.poll(0)
+            if chunk is None:
+                return
+            if chunk.count:
+                self._take(chunk)
+
+    def _take(self, chunk: Chunk) -> None:
+        """Take a chunk through decoding and tracking."""
+        if self._speed.wants_change(self.feed.frames, None):
+            for part in (self.feed, self._decoder, self._tracker):
+                part.use(self._speed.engine)
+        times = chunk.records[RECORD_TIME : chunk.count * RECORD_STRIDE : RECORD_STRIDE]
+        info = self.capture
+        if info.first_time_ns is None:
+            info.first_time_ns = info.last_time_ns = int(times[0])
+        info.last_time_ns = max(info.last_time_ns or 0, int(times[-1]))
+        info.frames = self.feed.frames
+        self.clock.packet(info.last_time_ns)
+        batch = self._decoder.decode(chunk)
+        if batch.count:
+            marks = self._tracker.track(batch.rows, batch.count)
+            self._remember(batch.rows, marks, batch.count)
+        for watcher in self.watchers:
+            watcher.take(chunk)
+
+    def _remember(self, rows: Any, marks: Any, count: int) -> None:
+        """Keep the latest segments."""
+        if count > BUSY_ROWS:
+            return
+        kept = rows[: count * STRIDE].reshape(-1, STRIDE), marks[: count * MARK_STRIDE].reshape(-1, MARK_STRIDE)
+        self._recent.append((kept[0].copy(), kept[1].copy()))
+        self._recent_rows += count
+        while self._recent_rows > RECENT_ROWS:
+            self._recent_rows -= len(self._recent.popleft()[0])
+
+    def _look(self) -> list[Change]:
+        """Judge, and compare with what was told."""
+        self.feed.statistics()
+        self.notices.extend(self.feed.notices())
+        return self._announcer.update(self._finding_rows(self._observation()))
+
+    def _finding_rows(self, observation: Observation) -> list[Row]:
+        from observer.outputs.finding_rows import rows_as_json
+
+        return [*self._past, *rows_as_json(self._numbering.columns(observation.columns("findings")))]
+
+    # --- what there is ------------------------------------------------------------------------------------
+
+    def _observation(self) -> Observation:
+        """Make the observation as things are now; it is right until the next step."""
+        if not self._ended:
+            self._tracker.finish(self.clock.settled_ns())
+        info = self.capture
+        end = max(info.last_time_ns or 0, self._tracker.end or 0) or None
+        seen = CaptureInfo(
+            files=info.files, frames=info.frames, first_time_ns=info.first_time_ns, last_time_ns=end,
+            damages=info.damages, interrupted=info.interrupted,
+        )  # fmt: skip
+        return Observation(None, self.options, seen, self._decoder, self._tracker, None)
+
+    def columns(self, table: str) -> schema.Columns:
+        """Return the raw columns of a table as things are now: whole, as what they are made from goes on changing."""
+        with self._lock:
+            columns = self._numbering.columns(self._observation().columns(table))
+            return schema.Columns(table, columns.rows, {name: columns[name] for name in columns}, columns.addresses)
+
+    def _frame(self, table: str) -> pandas.DataFrame:
+        with self._lock:
+            return schema.from_columns(table, self._numbering.columns(self._observation().columns(table)))
+
+    def finding_rows(self) -> list[Row]:
+        """Give all findings as they were when last looked at, as `outputs.finding_rows.rows_as_json` does."""
+        return self._announcer.rows()
+
+    @property
+    def flows(self) -> pandas.DataFrame:
+        """Give one row per connection, as things are now."""
+        return self._frame("flows")
+
+    @property
+    def transitions(self) -> pandas.DataFrame:
+        """Give the changes of state so far."""
+        return self._frame("transitions")
+
+    @property
+    def events(self) -> pandas.DataFrame:
+        """Give everything else that was notable so far."""
+        return self._frame("events")
+
+    @property
+    def skipped(self) -> pandas.DataFrame:
+        """Give what was not decoded so far, by reason."""
+        return self._frame("skipped")
+
+    @property
+    def findings(self) -> pandas.DataFrame:
+        """Give what is wrong, as things are now."""
+        return self._frame("findings")
+
+    @property
+    def resets(self) -> pandas.DataFrame:
+        """Give every RST so far."""
+        return self._frame("resets")
+
+    @property
+    def calls(self) -> pandas.DataFrame:
+        """Give the socket view, as things are now."""
+        return self._frame("calls")
+
+    @property
+    def population(self) -> pandas.DataFrame:
+        """Give the number of endpoints in each state over time."""
+        return self._frame("population")
+
+    @property
+    def begin_ns(self) -> int:
+        """Time of the first frame, ns since 1970; 0 without frames."""
+        return self.capture.first_time_ns or 0
+
+    @property
+    def end_ns(self) -> int:
+        """Up to when timers were run, ns since 1970; 0 without frames."""
+        return max(self.capture.last_time_ns or 0, self._tracker.end or 0)
+
+    @property
+    def connections(self) -> int:
+        """Connections so far, those that were forgotten among them."""
+        return self._numbering.total(self._tracker.stream_count)
+
+    @property
+    def segments(self) -> int:
+        """TCP segments so far."""
+        return self._tracker.segment_count
+
+    # --- in the background --------------------------------------------------------------------------------
+
+    def start(self) -> Live:
+        """Capture in a thread of its own."""
+        if self._thread is not None:
+            raise ObserverError("this live observation was started before; make another one")
+        self._thread = threading.Thread(target=self._background, name="observer live", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop capturing; the tables stay.  Raises what the thread ended by, if it failed."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self.end()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _background(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # told to whoever asks next: a thread has nobody to tell
+            self._failure = error
+
+    def __enter__(self) -> Live:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        names = ", ".join(info.name for info in self.capture.files)
+        state = "ended" if self._ended else "capturing" if self._thread is not None else "not started"
+        return f"<Live: {names}, {state}, {self.capture.frames:,} frames, {self.connections:,} connections>"
