@@ -39,8 +39,8 @@ LABEL_WORDS: Final = {
     "spurious_retransmission": "again, needlessly", "out_of_order": "out of order", "duplicate_ack": "duplicate",
     "zero_window": "window 0", "zero_window_probe": "window probe", "zero_window_probe_ack": "answers the probe",
     "window_full": "fills the window", "window_update": "window update", "keep_alive": "keepalive",
-    "keep_alive_ack": "answers the keepalive", "lost_segment": "before it: not captured",
-    "ack_lost_segment": "acks what was not captured", "reused_ports": "ports reused", "duplicate_frame": "frame twice",
+    "keep_alive_ack": "answers the keepalive", "lost_segment": "gap before it",
+    "ack_lost_segment": "acks octets not captured", "reused_ports": "ports reused", "duplicate_frame": "frame twice",
 }  # fmt: skip
 
 TIMER_WORDS: Final = {
@@ -77,7 +77,7 @@ class Told:
     def __init__(self, flow: FlowSubject, max_rows: int) -> None:
         self.stream = flow.stream
         self.flow = flow.columns("flows")
-        self.cells = Cells.of(flow.columns("packets"))
+        self.cells = with_probes(Cells.of(flow.columns("packets")))
         self.changes = _changes(flow.columns("transitions"))
         self.calls = flow.columns("calls")
         self.found = _found(flow.observation.columns("findings"), flow.stream)
@@ -110,8 +110,8 @@ class Told:
         if ended == "reset" and sender >= 0:
             words += f" by the {SIDES[sender]}" if SIDES[sender] != "both" else " by both"
         span = int(self.cells.time.max() - self.cells.time.min()) if len(self.cells.time) else 0
-        total = count(len(self.cells.frame), "segment")
-        return f"stream {self.stream}: {self.name(0)} → {self.name(1)}, {total} in {duration(span)}, {words}"
+        total = count(len(self.cells.frame), "segment") + f" in {duration(span)}" * (len(self.cells.frame) > 1)
+        return f"stream {self.stream}: {self.name(0)} → {self.name(1)}, {total}, {words}"
 
     def height(self, side: int, change: Change) -> float:
         """Return where a state changed: where its frame left, or arrived at, the endpoint."""
@@ -137,13 +137,16 @@ class Told:
         return sorted(told + [(y, words, "normal") for y, words in self._calls(side)], key=lambda note: note[0])
 
     def _calls(self, side: int) -> list[tuple[float, str]]:
-        """Return what the calls of a side did: where, and in a few words; those that went alike as one."""
+        """Return what the calls of a side did: where, and in a few words; those that went alike as one.
+
+        A recv() that returns octets is not told: the arrows show when they came.
+        """
         calls = self.calls
         cells = [numbers(calls, name).tolist() for name in ("endpoint", "call", "time", "frame", "certainty")]
         spoken = (texts(calls, "outcome"), texts(calls, "summary"))
         together: dict[tuple[float, str, bool], list[str]] = {}
         for owner, call, time_ns, frame, certainty, outcome, summary in zip(*cells, *spoken, strict=True):
-            if owner == side and (frame >= 0 or time_ns > 0):
+            if owner == side and (frame >= 0 or time_ns > 0) and (CALLS[call], outcome) != ("recv", "ok"):
                 y = self._height(side, frame, time_ns)
                 clause = summary.split(": ")[0].split("; ")[0].split(" (")[0].rstrip(".")
                 words = clause.removeprefix(f"{CALLS[call]}()") if outcome == "blocked" else outcome
@@ -208,6 +211,21 @@ def call_words(outcome: str, *, several: bool) -> str:
         return outcome
     said = {"ok": f" succeed{s}", "eof": f" return{s} 0: end of file"}
     return said.get(outcome, f" fail{s}: {outcome}")
+
+
+def with_probes(cells: Cells) -> Cells:
+    """Call a keepalive towards a closed window a window probe: on the wire they are alike (RFC 9293 3.8.6.1)."""
+    label = cells.label.copy()
+    renamed = (("keep_alive", "zero_window_probe"), ("keep_alive_ack", "zero_window_probe_ack"))
+    for side in (0, 1):
+        for name, better in renamed:
+            places = numpy.flatnonzero((cells.direction == side) & (label & MARK[name] != 0))
+            reader = 1 - side if name == "keep_alive" else side
+            said = numpy.flatnonzero((cells.direction == reader) & (cells.flags & RST == 0))
+            before = numpy.searchsorted(said, places, "right" if reader == side else "left") - 1
+            closed = places[(before >= 0) & (cells.window[said[before.clip(min=0)]] == 0)] if len(said) else places[:0]
+            label[closed] += MARK[better] - MARK[name]
+    return cells._replace(label=label)
 
 
 def segment_words(cells: Cells, i: int) -> str:

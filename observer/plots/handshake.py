@@ -7,6 +7,7 @@ Never here: what makes a failed opening a finding.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy
@@ -27,6 +28,10 @@ Part = Literal["times", "steps", "listeners"]
 
 PARTS: Final = ("times", "steps", "listeners")
 MILLISECOND: Final = 1_000_000
+SHORTEST_MS: Final = 0.001
+"""What took less is drawn there: most captures count microseconds."""
+FEW_DECADES: Final = 2
+"""Up to so many there are numbers between those of the decades."""
 POINTS: Final = 1500
 """Points of a curve at most."""
 RTO_MS: Final = (1000, 3000, 7000, 15000)
@@ -130,9 +135,9 @@ def _openings(subject: ObservationSubject) -> Openings:
 
 def _times(ax: Axes, openings: Openings) -> Axes:
     """Draw for each time the share of openings that took no longer; a curve that ends below 100 %: the rest failed."""
-    from matplotlib.ticker import FuncFormatter
-
     whole = len(openings.syns)
+    if not any((values >= 0).any() for values in openings[:3]):
+        return style.empty(ax, f"{count(whole, 'opening')}, 0 completed", "no SYN was answered: there are no times")
     lines = (
         ("connect: first SYN to ACK", openings.total_ns, style.BLACK, "-", 1.8),
         ("round trip tap to client", openings.client_ns, style.ENDPOINT_COLOURS["client"],
@@ -140,21 +145,20 @@ def _times(ax: Axes, openings: Openings) -> Axes:
         ("round trip tap to server", openings.server_ns, style.ENDPOINT_COLOURS["server"],
          style.ENDPOINT_LINES["server"], 1.4),
     )  # fmt: skip
-    longest = 0.0
+    shortest, longest = float("inf"), 0.0
     for words, values, colour, dashes, width in lines:
         known = numpy.sort(values[values >= 0]) / MILLISECOND
         if not len(known):
             continue
-        longest = max(longest, float(known[-1]))
+        shortest, longest = min(shortest, float(known[0])), max(longest, float(known[-1]))
         at = numpy.unique(numpy.linspace(0, len(known) - 1, POINTS).round().astype(numpy.int64))
         median = duration(int(numpy.median(known) * MILLISECOND))
         slow = duration(int(numpy.quantile(known, 0.99) * MILLISECOND))
         ax.plot(
-            known[at].clip(min=0.001), (at + 1) / whole * 100, color=colour, linestyle=dashes, linewidth=width,
+            known[at].clip(min=SHORTEST_MS), (at + 1) / whole * 100, color=colour, linestyle=dashes, linewidth=width,
             drawstyle="steps-post", label=f"{words}: median {median}, 99 % in {slow}, {len(known):,} known",
         )  # fmt: skip
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _decades(ax, shortest, longest)
     _mark_repeats(ax, longest)
     ax.set_ylim(0, 104)
     done = int((openings.total_ns >= 0).sum())
@@ -164,6 +168,24 @@ def _times(ax: Axes, openings: Openings) -> Axes:
     )  # fmt: skip
     style.legend(ax, ax.get_legend_handles_labels()[0], place="below")
     return ax
+
+
+def _decades(ax: Axes, shortest_ms: float, longest_ms: float) -> None:
+    """Scale by whole decades, so that there are numbers at the axis even if all took nearly as long."""
+    from matplotlib.ticker import FuncFormatter
+
+    begin = math.floor(math.log10(max(shortest_ms, SHORTEST_MS)))
+    end = max(begin + 1, math.ceil(math.log10(max(longest_ms, SHORTEST_MS))))
+    ax.set_xscale("log")
+    ax.set_xlim(10.0**begin, 10.0**end)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    between = (2, 5) if end - begin <= FEW_DECADES else ()
+    ax.xaxis.set_minor_formatter(
+        FuncFormatter(
+            lambda value, _: f"{value:g}" if round(value / 10 ** math.floor(math.log10(value))) in between else ""
+        )
+    )
+    ax.tick_params(which="minor", labelsize=style.SMALL + 0.5, labelcolor=style.FAINT)
 
 
 def _mark_repeats(ax: Axes, longest_ms: float) -> None:
@@ -222,9 +244,9 @@ def _share(part: int, whole: int) -> str:
 
 
 def _thousands(ax: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter
 
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    ax.xaxis.set_major_locator(style.whole_numbers(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
@@ -241,7 +263,7 @@ def _listeners(ax: Axes, subject: ObservationSubject, openings: Openings) -> Axe
     known, first, often = numpy.unique(openings.listener[rows], return_index=True, return_counts=True)
     middle = values[first + (often - 1) // 2]
     slow = values[first + numpy.minimum((often * 0.95).astype(numpy.int64), often - 1)]
-    enough = numpy.flatnonzero(often >= min(ENOUGH, int(often.max())))
+    enough = numpy.flatnonzero(often >= (ENOUGH if often.max() >= ENOUGH else 1))
     slowest = enough[numpy.argsort(-middle[enough], kind="stable")][:LISTENERS]
     failed = numpy.array([int((openings.listener == known[at]).sum()) - int(often[at]) for at in slowest])
     at = numpy.arange(len(slowest))
@@ -250,8 +272,7 @@ def _listeners(ax: Axes, subject: ObservationSubject, openings: Openings) -> Axe
     ax.plot(slow[slowest], at, "|", color=style.BLACK, markersize=9, label="95 % took no longer")
     flows = subject.columns("flows")
     names = [
-        f"{safe(places.listener_text(flows, int(known[one])))} ({often[one]:,})"
-        + (f", {lost:,} not completed" * (lost > 0))
+        f"{safe(places.listener_text(flows, int(known[one])))} ({often[one]:,}" + f", {lost:,} not" * (lost > 0) + ")"
         for one, lost in zip(slowest.tolist(), failed.tolist(), strict=True)
     ]
     ax.set_yticks(at, names)
@@ -259,7 +280,9 @@ def _listeners(ax: Axes, subject: ObservationSubject, openings: Openings) -> Axe
     ax.set_xlim(0, float(slow[slowest].max()) * 1.08)
     more = f" of {len(known):,}" if len(known) > len(slowest) else ""
     title = f"Slowest {len(slowest)}{more} listeners" if len(known) > 1 else "Listener"
-    style.finish(ax, f"{title}: median to 95 %", xlabel="connect time, milliseconds", grid="x")
+    style.finish(
+        ax, f"{title} (openings completed)", xlabel="connect time, median to 95 %, milliseconds", grid="x",
+    )  # fmt: skip
     return ax
 
 

@@ -32,7 +32,12 @@ LINE: Final = 0.62
 """Height of a line of text above the lanes, in rows."""
 WRAP: Final = 165
 """Characters of a line of text above the lanes."""
-NOTE_WRAP: Final = 30
+NOTE_WRAP: Final = 26
+"""Characters of a line beside a lane."""
+LEAST_IN: Final = 3.8
+"""Height of a figure that has room for the label of its axis, inches."""
+OTHER_WRAP: Final = 62
+"""Characters of a line between the lanes."""
 AGAIN_DASHES: Final = (0, (5, 2))
 LOST_WORDS: Final = "nothing shows that it arrived: sent again unacknowledged, or retracted"
 
@@ -56,10 +61,10 @@ def ladder(flow: FlowSubject, *, ax: Axes | None = None, max_rows: int = MAX_ROW
     head = _head_lines(told)
     top = -(1.6 + LINE * len(head))
     if ax is None:
-        ax = style.new_axes(WIDTH_IN, 1.1 + ROW_IN * (told.scale.bottom - top + TAIL))
+        ax = style.new_axes(WIDTH_IN, max(LEAST_IN, 1.1 + ROW_IN * (told.scale.bottom - top + TAIL)))
     ax.set_xlim(0, 1)
     ax.set_ylim(told.scale.bottom + TAIL, top)
-    style.finish(ax, told.title(), ylabel=f"seconds since its first packet ({utc(told.begin_ns, 6)}), pauses folded")
+    style.finish(ax, told.title(), ylabel=f"seconds since its first packet, pauses folded\n({utc(told.begin_ns, 6)})")
     _head(ax, told, head, top)
     for side in (0, 1):
         _lane(ax, told, side)
@@ -174,9 +179,9 @@ def _item(ax: Axes, told: Told, item: Item) -> set[str]:
     if item.is_fold:
         _fold(ax, told, item)
         return set()
-    words = other_words(told, item.frame, item.time_ns)
-    ax.text(channel, item.y + ROW / 2, words, ha="center", va="center", fontsize=style.SMALL, style="italic",
-            color=style.INK, label="_timer")  # fmt: skip
+    lines = textwrap.wrap(other_words(told, item.frame, item.time_ns), OTHER_WRAP)
+    ax.text(channel, item.y + ROW / 2, "\n".join(lines), ha="center", va="center", fontsize=style.SMALL, style="italic",
+            color=style.INK, linespacing=1.05, label="_timer")  # fmt: skip
     marks = told.marks(item.frame)
     if marks:
         _badge(ax, LANES[0][1] + 0.024, item.y + ROW / 2, _numbers(marks), marks[0].severity)

@@ -19,7 +19,7 @@ from observer.plots.stretches import Stretches, averages, most_at_once, span_ns,
 from observer.plots.subject import numbers
 from observer.plots.words import count, duration
 from observer.registry import Plot
-from observer.schema import ENDPOINTS, STATES
+from observer.schema import ENDPOINTS, STATES, Columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,11 @@ GROUPS: Final = 16
 INTERVALS: Final = 700
 """Intervals of time that groups are averaged over: about a pixel each."""
 PIXELS: Final = 20
-"""Pixels of an endpoint's lane of a group, from top to bottom."""
+"""Pixels of an endpoint's lane of a group, from top to bottom, if there are as many groups as there may be."""
+LETTER_IN: Final = 0.066
+"""Width of a letter of a label, inches."""
+LOW_IN, HIGH_IN = 0.42, 0.84
+"""Height on paper of a group, inches: of many, and of a few."""
 LABELLED: Final = 45
 """Connections that have a label each, at most."""
 
@@ -74,18 +78,21 @@ def lanes(subject: ObservationSubject, *, ax: Axes | None = None, order: Order =
     flows = subject.columns("flows")
     few = flows.rows <= most
     title = f"States of {count(flows.rows, 'connection')}, client above server"
-    if ax is None:
-        rows = min(flows.rows, most) if few else GROUPS
-        ax = style.new_axes(10.0, 1.9 + (0.26 if few else 0.42) * max(rows, 4))
     if not flows.rows:
-        return style.empty(ax, title, "no connection in this capture")
+        return style.empty(style.new_axes(10.0, 3.0) if ax is None else ax, title, "no connection in this capture")
     clock = style.clock(*span_ns(subject))
     found = stretches(subject)
     worst = places.worst_by_stream(subject)
     if few:
+        if ax is None:
+            longest = max(len(name) for name in _names(flows, numpy.arange(flows.rows)))
+            ax = style.new_axes(max(10.0, 7.2 + LETTER_IN * longest), 1.9 + 0.26 * max(flows.rows, 4))
         _draw_each(ax, subject, found, _ranked(subject, order, worst), worst, clock)
     else:
-        _draw_groups(ax, subject, found, _groups(subject, order, worst), clock)
+        groups = _groups(subject, order, worst)
+        if ax is None:
+            ax = style.new_axes(10.0, 1.9 + max(LOW_IN * len(groups), min(HIGH_IN * len(groups), LOW_IN * GROUPS / 2)))
+        _draw_groups(ax, subject, found, groups, clock)
     ax.set_xlim(clock.of(numpy.array(span_ns(subject))))
     style.finish(ax, f"{title}, by {order}", xlabel=clock.label())
     ax.spines["left"].set_visible(False)
@@ -155,11 +162,24 @@ def _chunk(flows: Any, order: Order, part: Array) -> Group:
     first = numbers(flows, "first_time")[part]
     if order == "duration":
         lasted = numbers(flows, "last_time")[part] - first
-        label = f"{duration(int(lasted.min()))} to {duration(int(lasted.max()))}"
+        label = f"of {_between(int(lasted.min()), int(lasted.max()))}"
     else:
         begin = int(numbers(flows, "first_time").min())
-        label = f"begun {duration(int(first.min()) - begin)} to {duration(int(first.max()) - begin)}"
+        label = f"begun {_between(int(first.min()) - begin, int(first.max()) - begin)}"
     return Group(label, part)
+
+
+def _between(low_ns: int, high_ns: int) -> str:
+    """Say a range of times in the unit of the larger one.
+
+    Examples
+    --------
+    >>> _between(0, 35_000_000_000), _between(80_000, 1_250_000)
+    ('0 to 35 s', '0.08 to 1.25 ms')
+    """
+    number, unit = duration(high_ns).split(" ")
+    low = low_ns * float(number) / high_ns if high_ns else 0.0
+    return f"{low:.3g} to {number} {unit}"
 
 
 # --- each connection ----------------------------------------------------------------------------------------
@@ -199,12 +219,16 @@ def _bars(ax: Axes, state: str, left: Array, right: Array, top: Array) -> None:
     ax.add_collection(bars)
 
 
+def _names(flows: Columns, streams: Array) -> list[str]:
+    """Labels of connections; the server is left out where all have the same."""
+    return places.flow_texts(flows, streams, server=len(numpy.unique(places.listeners(flows))) > 1)
+
+
 def _label_each(ax: Axes, subject: ObservationSubject, ranked: Array, worst: dict[int, Worst]) -> None:
     flows = subject.columns("flows")
     middles = numpy.arange(len(ranked)) + SMALLEST
     servers = numpy.unique(places.listeners(flows))
-    names = places.flow_texts(flows, ranked, server=len(servers) > 1)
-    ax.set_yticks(middles, names)
+    ax.set_yticks(middles, _names(flows, ranked))
     if len(servers) == 1:
         only = places.listener_text(flows, int(servers[0]))
         ax.set_ylabel(f"stream and client, all to {only}", fontsize=style.NORMAL, color=style.INK)
@@ -214,8 +238,9 @@ def _label_each(ax: Axes, subject: ObservationSubject, ranked: Array, worst: dic
         if stream in worst:
             one = worst[stream]
             ax.annotate(
-                one.code, (1, middle), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
-                ha="left", va="center", fontsize=style.SMALL, color=style.INK,
+                one.code + f" +{one.more}" * (one.more > 0), (1, middle), xycoords=("axes fraction", "data"),
+                xytext=(6, 0), textcoords="offset points", ha="left", va="center", fontsize=style.SMALL,
+                color=style.INK,
                 bbox={"boxstyle": "round,pad=0.15", "linewidth": 0.9, "facecolor": "#FFFFFF",
                       "edgecolor": style.SEVERITY_COLOURS[one.severity]},
             )  # fmt: skip
@@ -227,7 +252,7 @@ def _label_each(ax: Axes, subject: ObservationSubject, ranked: Array, worst: dic
 def _draw_groups(
     ax: Axes, subject: ObservationSubject, found: Stretches, groups: list[Group], clock: style.Clock
 ) -> None:
-    """One image for all: for each group PIXELS rows for the clients, PIXELS for the servers and a gap."""
+    """One image for all: for each group some rows of pixels for the clients, as many for the servers."""
     of_stream = numpy.empty(subject.columns("flows").rows, numpy.int64)
     for number, group in enumerate(groups):
         of_stream[group.streams] = number
@@ -275,7 +300,7 @@ def _picture(mean: Array) -> Array:
 
     Returns
     -------
-    uint8, shape (groups * endpoints * PIXELS, intervals, 3).
+    uint8, shape (groups * endpoints * pixels, intervals, 3): more pixels where there are few groups.
     """
     from matplotlib.colors import to_rgb
 
@@ -283,14 +308,15 @@ def _picture(mean: Array) -> Array:
     groups, ends, _, intervals = mean.shape
     full = mean.sum(axis=2).max(axis=(1, 2)).clip(min=1e-12)[:, None, None, None]
     # from the bottom of a lane upwards: what is a state's share ends at its place in the running sum
-    tops = numpy.cumsum(mean, axis=2) / full * PIXELS
-    levels = (numpy.arange(PIXELS)[::-1] + 0.5)[None, None, :, None]
-    code = numpy.zeros((groups, ends, PIXELS, intervals), numpy.int64)
+    pixels = PIXELS * max(1, GROUPS // groups)
+    tops = numpy.cumsum(mean, axis=2) / full * pixels
+    levels = (numpy.arange(pixels)[::-1] + 0.5)[None, None, :, None]
+    code = numpy.zeros((groups, ends, pixels, intervals), numpy.int64)
     for state in range(len(STATES)):
         code += levels >= tops[:, :, None, state, :]
     picture: Array = colours.astype(numpy.uint8)[code]
     picture[_texture(code)] //= 2
-    return picture.reshape(groups * ends * PIXELS, intervals, 3)
+    return picture.reshape(groups * ends * pixels, intervals, 3)
 
 
 def _texture(code: Array) -> Array:

@@ -45,6 +45,10 @@ class Matrix(NamedTuple):
         Their names, the busiest first.
     whole_client, whole_service
         Worst severity of a finding about all of one, and its code ("": none).
+    known
+        How many clients and services there are.
+    about_all
+        How many findings there are about all of a service or client.
     """
 
     number: Array
@@ -54,6 +58,8 @@ class Matrix(NamedTuple):
     services: list[str]
     whole_client: list[tuple[int, str]]
     whole_service: list[tuple[int, str]]
+    known: tuple[int, int]
+    about_all: int
 
 
 def matrix(subject: ObservationSubject, *, ax: Axes | None = None, most: int = 20) -> Axes:
@@ -79,20 +85,14 @@ def matrix(subject: ObservationSubject, *, ax: Axes | None = None, most: int = 2
     if not flows.rows:
         ax = style.new_axes(8.0, 3.0) if ax is None else ax
         return style.empty(ax, "Clients and services: none", "no connection in this capture")
-    known_clients = len(numpy.unique(numbers(flows, "client_addr")))
-    known_services = len(numpy.unique(places.listeners(flows)))
     cells = _matrix(subject, flows, most)
     if ax is None:
-        ax = style.new_axes(3.4 + 0.42 * max(len(cells.services), 5), 2.9 + 0.30 * max(len(cells.clients), 2))
+        ax = style.new_axes(*_size_in(cells))
     _squares(ax, cells)
     _whole(ax, cells)
     _axes(ax, cells)
-    bad = int((_by_stream(subject, flows.rows) >= 0).sum())
-    style.finish(
-        ax, f"{count(flows.rows, 'connection')} of {count(known_clients, 'client')} to "
-        f"{count(known_services, 'service')}; {bad:,} with findings",
-        xlabel="service (server address and port)", ylabel="client",
-    )  # fmt: skip
+    style.finish(ax, _title(cells), ylabel="client")
+    ax.set_xlabel("service (server address and port)", fontsize=style.NORMAL, color=style.INK, loc="left")
     for spine in ax.spines.values():
         spine.set_visible(False)
     _legend(ax)
@@ -133,6 +133,7 @@ def _matrix(subject: ObservationSubject, flows: Columns, most: int) -> Matrix:
         _names([places.host_text(flows, code) for code in rows.kept], rows.others, "client"),
         _names([places.listener_text(flows, code) for code in columns.kept], columns.others, "service"),
         _of_whole(findings, clients, rows.kept), _of_whole(findings, services, columns.kept),
+        (len(rows.kept) + rows.others, len(columns.kept) + columns.others), int(crowd.sum()),
     )  # fmt: skip
 
 
@@ -234,11 +235,25 @@ def _axes(ax: Axes, cells: Matrix) -> None:
     services = _with_codes(cells.services, cells.whole_service)
     ax.set_xticks(range(width), services, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(height), _with_codes(cells.clients, cells.whole_client))
-    ax.set_xlim(-0.5, max(width, 4) - 0.5 + (0.6 if any(code for _, code in cells.whole_client) else 0))
-    ax.set_ylim(max(height, 2) - 0.5, ABOVE - 0.4 if any(code for _, code in cells.whole_service) else -0.5)
+    ax.set_xlim(-0.5, max(width, LEAST_COLUMNS) - 0.5 + (0.6 if any(code for _, code in cells.whole_client) else 0))
+    ax.set_ylim(height - 0.5, ABOVE - 0.4 if any(code for _, code in cells.whole_service) else -0.5)
     ax.hlines(numpy.arange(height + 1) - 0.5, -0.5, width - 0.5, color=style.RULE, linewidth=0.4, zorder=0)
     ax.vlines(numpy.arange(width + 1) - 0.5, -0.5, height - 0.5, color=style.RULE, linewidth=0.4, zorder=0)
     ax.tick_params(which="both", length=0)
+
+
+def _size_in(cells: Matrix) -> tuple[float, float]:
+    """Width and height of a figure that has room for the cells and their labels, inches."""
+    clients = max(len(name) for name in [*cells.clients, *(code for _, code in cells.whole_client)])
+    services = max(len(name) for name in [*cells.services, *(code for _, code in cells.whole_service)])
+    width = 2.2 + LETTER_IN * clients + 0.5 * max(len(cells.services), LEAST_COLUMNS)
+    return width, 1.2 + 0.65 * LETTER_IN * services + 0.34 * (len(cells.clients) + 1)  # 0.65: they slope by 40 degrees
+
+
+def _title(cells: Matrix) -> str:
+    words = f"{count(int(cells.number.sum()), 'connection')} of {count(cells.known[0], 'client')} to "
+    words += f"{count(cells.known[1], 'service')}; {int(cells.bad.sum()):,} with findings"
+    return words + f", and {count(cells.about_all, 'finding')} about all of one" * (cells.about_all > 0)
 
 
 def _with_codes(names: list[str], whole: list[tuple[int, str]]) -> list[str]:
@@ -278,6 +293,10 @@ def _short(number: int) -> str:
 
 ABOVE: Final = -0.8
 """Where the mark of a whole service stands: above the first row."""
+LEAST_COLUMNS: Final = 10
+"""Room for so many columns even if there are fewer, so that a square is one."""
+LETTER_IN: Final = 0.066
+"""Width of a letter of a label, inches."""
 NO_FINDING: Final = "#CFD8DC"
 """Quiet, and lighter than every severity."""
 

@@ -23,10 +23,11 @@ SEVERITY_RANKS: Final = tuple(reversed(SEVERITIES))
 
 
 class Worst(NamedTuple):
-    """The worst finding of one connection; rank: 0 is the worst severity."""
+    """The worst finding of one connection; rank: 0 is the worst severity; more: how many others it has."""
 
     rank: int
     code: str
+    more: int = 0
 
     @property
     def severity(self) -> str:
@@ -67,8 +68,13 @@ def worst_by_stream(subject: ObservationSubject) -> dict[int, Worst]:
     worst: dict[int, Worst] = {}
     for stream, severity, code in zip(streams, severities, texts(findings, "code"), strict=True):
         one = Worst(len(SEVERITIES) - 1 - severity, code)
-        if stream >= 0 and (stream not in worst or one.rank < worst[stream].rank):
+        if stream < 0:
+            continue
+        known = worst.get(stream)
+        if known is None:
             worst[stream] = one
+        else:
+            worst[stream] = min(known, one, key=lambda finding: finding.rank)._replace(more=known.more + 1)
     return worst
 
 

@@ -36,6 +36,8 @@ SERVER: Final = ENDPOINTS.index("server")
 EPISODES: Final = 6
 """Findings that are marked, the worst first."""
 
+EDGED: Final = 150
+"""Steps whose edges are drawn, at most."""
 MARK_HEIGHT: Final = 0.055
 """Height of a finding's mark and its words, as a part of the Axes' height."""
 
@@ -293,19 +295,21 @@ def _stack(ax: Axes, steps: Steps, base: str, clock: style.Clock, end_ns: int, *
         if not own.any():
             continue
         top = floor + sign * numpy.append(own, own[-1])
-        style.state_area(ax.fill_between(times, floor, top, step="post", label=name), name)
+        area = style.state_area(ax.fill_between(times, floor, top, step="post", label=name), name)
+        if len(times) > EDGED:
+            area.set_linewidth(0)  # edges of many steps would be a black smear
         floor = top
 
 
 def _scale(ax: Axes, steps: dict[int, Steps], marks: int, *, both: bool) -> None:
     """Leave room for the marks of episodes; numbers below the line have no sign."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter
 
     up = max((one.most for side, one in steps.items() if side == SERVER or not both), default=0)
     down = max((one.most for side, one in steps.items() if side != SERVER and both), default=0)
     top = 0.03 + MARK_HEIGHT * marks
     ax.set_ylim(-down * 1.05, (up + down * 1.05 * top) / (1 - top))
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(style.whole_numbers())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):,.0f}"))
     ax.axhline(0, color=style.INK, linewidth=0.8)
 

@@ -79,7 +79,7 @@ def resets(subject: ObservationSubject, *, ax: Axes | None = None) -> Axes:
         ax,
         f"{title}; by the server above, by the client below each line",
         xlabel=clock.label(),
-        ylabel=f"resets in {duration(round((span_ns(subject)[1] - span_ns(subject)[0]) / INTERVALS))}, by service",
+        ylabel=f"resets per {duration(round((span_ns(subject)[1] - span_ns(subject)[0]) / INTERVALS))}, by service",
     )
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)

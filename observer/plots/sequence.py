@@ -31,10 +31,12 @@ MOST_SEGMENTS: Final = 4_000
 """More segments than a picture has columns of ink: they are drawn together, by columns."""
 COLUMNS: Final = 1_500
 """Columns in which many segments are drawn together; a screen has about as many."""
-MOST_MARKS: Final = 150
+MOST_MARKS: Final = 40
 """More letters would hide each other and what they mark: dots from there on."""
 WINDOW_SHARE: Final = 0.35
 """The window may take so much of the height above the data; what lies higher is cut, and said."""
+IDLE_SHARE: Final = 0.5
+"""If nothing is sent for such a share of the time at the end, the time axis ends before it, and the title says so."""
 HALF: Final = 1 << 31
 AGAIN: Final = MARK["retransmission"] | MARK["fast_retransmission"] | MARK["spurious_retransmission"]
 
@@ -161,10 +163,11 @@ def sequence(flow: FlowSubject, *, ax: Axes | None = None, style: str = "tcptrac
     begin = int(cells.time.min()) if len(cells.time) else 0
     clock = looks.clock(begin, int(cells.time.max()) if len(cells.time) else 0)
     handles = _draw(ax, one, clock, LOOKS[style], scaled=_scale_known(facts))
+    late = _cut(ax, one, clock)
     names = [safe(endpoint(address(facts, f"{word}_addr", 0), int(numbers(facts, f"{word}_port")[0])))
              for word in (ENDPOINTS[number], ENDPOINTS[1 - number])]  # fmt: skip
     said = f"{count(len(one.low), 'segment')}, {octets(sent[number])}, {int(one.again.sum()):,} sent again"
-    title = f"stream {flow.stream}, {ENDPOINTS[number]} {names[0]} → {names[1]}: {said}"
+    title = f"stream {flow.stream}, {ENDPOINTS[number]} {names[0]} → {names[1]}: {said}{late}"
     looks.finish(ax, title, xlabel=clock.label("the connection's first packet"), grid="both",
                  ylabel=f"sequence number of the {ENDPOINTS[number]}, relative, octets")  # fmt: skip
     ax.yaxis.set_major_formatter("{x:,.0f}")
@@ -210,6 +213,21 @@ def _limits(ax: Axes, one: Series, *, scaled: bool) -> tuple[float, str]:
         top = max(int(one.edge.max()), reached) + 0.06 * span
     ax.set_ylim(lowest - 0.05 * span, top)
     return top, words
+
+
+def _cut(ax: Axes, one: Series, clock: looks.Clock) -> str:
+    """End the time axis where the data do if they would fill only a part of it; returns words that say so."""
+    rises = numpy.diff(numpy.maximum.accumulate(one.ack), prepend=one.ack[:1]) > 1  # by more than a FIN
+    busy = numpy.concatenate((one.sent_time[one.high > one.low], one.sack_time, one.mark_time,
+                              one.ack_time[rises | one.duplicate | one.zero]))  # fmt: skip
+    last = max(int(one.sent_time.max(initial=0)), int(one.ack_time.max(initial=0)))
+    if not len(busy):
+        return ""
+    begin, end = int(busy.min()), int(busy.max())
+    if end <= begin or (last - end) < IDLE_SHARE * (last - begin):
+        return ""
+    ax.set_xlim(clock.of(begin - 0.04 * (end - begin)), clock.of(end + 0.08 * (end - begin)))
+    return f"; nothing but ACKs for {duration(last - end)} behind the edge"
 
 
 def _staircases(ax: Axes, one: Series, clock: looks.Clock, look: Look, window_words: str) -> list[Any]:

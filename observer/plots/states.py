@@ -33,7 +33,10 @@ PLACES: Final = {
 """Centres of the boxes, x to the right, y downwards, as in figure 5; END is CLOSED once more, where lives end."""
 EARLY: Final = ("CLOSED", "LISTEN", "UNKNOWN", "SYN_RECEIVED", "SYN_SENT")
 """What leads from these back to CLOSED goes to the upper box."""
-LABELS_AT: Final = {("LISTEN", "SYN_SENT"): 0.7, ("UNKNOWN", "SYN_SENT"): 0.76, ("SYN_RECEIVED", "FIN_WAIT_1"): 0.36}
+LABELS_AT: Final = {
+    ("LISTEN", "SYN_SENT"): 0.7, ("UNKNOWN", "SYN_SENT"): 0.76, ("SYN_RECEIVED", "FIN_WAIT_1"): 0.36,
+    ("FIN_WAIT_2", "END"): 0.72,
+}  # fmt: skip
 """Where words stand on arrows whose middle is taken, as a share of their length."""
 ASIDE: Final = {"UNKNOWN": "below", "TIME_WAIT": "below", "SYN_RECEIVED": "left"}
 """Where the words about a state stand if arrows leave it to the right, where they stand as a rule."""

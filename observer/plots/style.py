@@ -9,6 +9,7 @@ palette; P. Tol, "Colour Schemes" (2021), for the two dark tones beside it.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -43,6 +44,10 @@ SMALL: Final = 7.0
 NORMAL: Final = 8.5
 LARGE: Final = 10.0
 """Sizes of text, points."""
+TITLE_LETTER_IN: Final = 0.085
+"""Width of a digit of a title, inches."""
+TITLE_SHARE: Final = 0.87
+"""Of the figure's width: what is left of it beside the labels of the vertical axis."""
 BELOW_PT: Final = 36.0
 """From the bottom of an Axes to a legend below tick labels and axis label, points."""
 EMPTY: Final = "observer-empty"
@@ -165,7 +170,7 @@ def finish(ax: Axes, title: str, *, xlabel: str = "", ylabel: str = "", grid: st
 
     grid: "x", "y", "both" or "" for none.
     """
-    ax.set_title(title, fontsize=LARGE, loc="left", color=INK)
+    ax.set_title(fitted(ax, title), fontsize=LARGE, loc="left", color=INK)
     if xlabel:
         ax.set_xlabel(xlabel, fontsize=NORMAL, color=INK)
     if ylabel:
@@ -178,13 +183,26 @@ def finish(ax: Axes, title: str, *, xlabel: str = "", ylabel: str = "", grid: st
         ax.grid(axis=grid, color=RULE, linewidth=0.5)  # type: ignore[arg-type]
 
 
+def fitted(ax: Axes, title: str) -> str:
+    """Break a title into lines that fit into the figure: two IPv6 addresses may be longer than it is wide."""
+    letters = int(TITLE_SHARE * ax.figure.get_figwidth() / TITLE_LETTER_IN)  # type: ignore[union-attr]
+    return "\n".join(textwrap.wrap(title, max(30, letters), break_long_words=False, break_on_hyphens=False))
+
+
 def empty(ax: Axes, title: str, words: str) -> Axes:
     """Say in an Axes why there is nothing to see; its id is `EMPTY` then."""
     ax.set_gid(EMPTY)
     ax.set_axis_off()
-    ax.set_title(title, fontsize=LARGE, loc="left", color=INK)
+    ax.set_title(fitted(ax, title), fontsize=LARGE, loc="left", color=INK)
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=NORMAL, color=FAINT)
     return ax
+
+
+def whole_numbers(most: int = 8) -> Any:
+    """Return a locator of ticks at whole, round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=True)
 
 
 class Clock(NamedTuple):

@@ -112,8 +112,9 @@ def time_wait(subject: ObservationSubject, *, ax: Axes | None = None) -> Axes:
         ax.axvline(clock.of(end), color=style.FAINT, linewidth=0.8, linestyle=":")
         _note(ax, "end of the capture", clock.of(end), 0.99, align="right", under=True)
     ax.set_xlim(clock.of(begin), clock.of(until))
-    rest = f", {count(others, 'holder')} more not drawn" if others else ""
-    title = f"TIME-WAIT over time: at most {most_at_once(found.begin, found.end):,} at once in all{rest}"
+    rest = f"; {count(others, 'holder')} more not drawn" if others else ""
+    passed = f"{len(numpy.unique(found.stream)):,} of {count(subject.columns('flows').rows, 'connection')}"
+    title = f"TIME-WAIT in {passed}: at most {most_at_once(found.begin, found.end):,} at once{rest}"
     style.finish(ax, title, xlabel=clock.label(), ylabel="connections in TIME-WAIT", grid="y")
     handles = ax.get_legend_handles_labels()[0]
     style.legend(ax, handles, place="below", title="who holds TIME-WAIT, since it closed first")
@@ -237,14 +238,14 @@ def _project(ax: Axes, outlook: Outlook, number: int, clock: style.Clock) -> Non
 
 def _limits(ax: Axes, holders: list[Holder], outlooks: list[Outlook | None], ports: int, options: Options) -> None:
     """Scale, the size of the tuple space, and from how many on it is a pile-up."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter
 
     drawn = [float(one.held.max()) for one in outlooks if one is not None]
     most = max([float(one.most) for one in holders] + drawn)
     of_clients = max([float(one.most) for one in holders if one.space] + drawn, default=0.0)
     whole = of_clients >= LIMIT_SHOWN * ports
     ax.set_ylim(0, max(most, ports if whole else 0) * 1.12)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(style.whole_numbers())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for level, words in (
         (ports, f"{ports:,} ports of one client for one service (Options.ephemeral_ports)"),
