@@ -267,10 +267,12 @@ class Zstd:
         if len(self._feed) >= size:
             return True
         pieces, length = [self._feed], len(self._feed)
-        while length < size and (piece := self._raw.read(GZIP_INPUT)):
-            pieces.append(piece)
-            length += len(piece)
-        self._feed = b"".join(pieces)
+        try:
+            while length < size and (piece := self._raw.read(GZIP_INPUT)):
+                pieces.append(piece)
+                length += len(piece)
+        finally:  # reading may be given up while a pipe is waited for, and begun again
+            self._feed = b"".join(pieces)
         return length >= size
 
     def _take(self, size: int) -> bytes:
