@@ -145,7 +145,7 @@ def is_ahead(flows: Int64s, x: int, rows: Int64s, s: int) -> bool:
     had to repeat its FIN: then the acknowledgment before this one may be lost, too.
     """
     kept = flows[x + E_FLAGS]
-    first = not kept & (F_FIN | F_CANDIDATE) and (kept & D_FIN or waits_for_fin(flows[x + E_STATE]))
+    first = not kept & (F_FIN | F_CANDIDATE) and (kept & D_FIN != 0 or waits_for_fin(flows[x + E_STATE]))
     alone = rows[s + LENGTH] == 0 and rows[s + FLAGS] & FIN == 0
     return first and alone and kept & F_SND != 0 and diff(rows[s + SEQ], flows[x + E_SND_MAX]) == 1
 

@@ -23,6 +23,8 @@ from .trace import Change, Reset
 _POLLED = ("SYN_RECV", "FIN_WAIT2", "TIME_WAIT")
 # States that the next acknowledgment ends; UNKNOWN: between two polls.
 _WAITING = ("SYN_RECV", "FIN_WAIT1", "CLOSING", "LAST_ACK", "UNKNOWN")
+# States that only a RST or an ICMP error turns into CLOSED on the wire: a crash or giving up passes no tap.
+_MORTAL = ("SYN_SENT", "ESTABLISHED", "CLOSE_WAIT")
 # A transition is silent when nothing passes the endpoint's own tap this near to it (timers run up to a jiffy late).
 _SILENT_NS = 20_000_000
 # A RST passes the taps within this and the path's delay (a busy machine included).
@@ -199,14 +201,21 @@ def resets(
     claimed: set[int] = set()
 
     def seen(pair: Flow, time_ns: int) -> list[str]:
-        """The taps that a RST passed; each frame tells of one RST."""
+        """The taps that a RST passed, its sender's first; each frame tells of one RST, and all of them look alike."""
+        own = ends[pair][1]
+        near = [
+            (vantage != own, number, vantage, frame)
+            for number, (vantage, frame) in enumerate(wire)
+            if -_SEEN_NS < frame.time_ns - time_ns < late_ns and (frame.source, frame.target) == pair
+        ]
         taps: list[str] = []
-        for number, (vantage, frame) in enumerate(wire):
-            near = -_SEEN_NS < frame.time_ns - time_ns < late_ns
-            if near and vantage not in taps and number not in claimed and (frame.source, frame.target) == pair:
+        looks: tuple[Any, ...] = ()
+        for _, number, vantage, frame in sorted(near, key=lambda one: one[:2]):
+            if number not in claimed and vantage not in taps and looks in ((), _key(frame)):
+                looks = _key(frame)
                 claimed.add(number)
                 taps.append(vantage)
-        return taps
+        return sorted(taps, key=list(captures).index)
 
     rows, listeners = [], sum(one.kind == "sent" and one.state == "LISTEN" for one in found)
     for one in found:
@@ -241,12 +250,14 @@ def silent(
     rows = []
     for flow in flows:
         for role, local in zip(("client", "server"), flow, strict=True):
-            own = [f.time_ns for f in captures[role] if f.flags < 0 or {f.source, f.target} == set(flow)]
+            own = [f for f in captures[role] if f.flags < 0 or {f.source, f.target} == set(flow)]
             spans = [span for span in found[flow_name(flow)][role] if span.state != "UNKNOWN"]
             for old, new in itertools.pairwise(spans):
                 if old.state == "TIME_WAIT" and new.state == "CLOSED":
                     continue  # a timer that every observer may run
-                if any(old.end_ns - _SILENT_NS <= at <= new.begin_ns + _SILENT_NS for at in own):
+                near = (f for f in own if old.end_ns - _SILENT_NS <= f.time_ns <= new.begin_ns + _SILENT_NS)
+                dies = new.state == "CLOSED" and old.state in _MORTAL
+                if any(f.flags < 0 or f.flags & RST or not dies for f in near):
                     continue
                 for vantage, capture in captures.items():
                     later = (
@@ -287,13 +298,20 @@ def lost(
                 only = [f for f in _without_match(there, own, late_ns) if f.target == local]
                 only += _without_match(own, there, late_ns)
                 for frame in only:
-                    if frame.flags & (SYN | FIN | RST) or _state_at(spans, frame.time_ns) in _WAITING:
+                    waits = _state_at(spans, frame.time_ns) in _WAITING
+                    if frame.flags & (SYN | FIN | RST) or waits or _shows_first(frame, local, own, spans):
                         # What was on its way before tells nothing.
                         after = (f.time_ns for f in there if f.time_ns > frame.time_ns + late_ns and f.source == local)
                         row = {"flow": flow_name(flow), "endpoint": role, "t0": frame.time_ns / 1e9}
                         row |= {"t1": next(after, end_ns) / 1e9, "why": "a frame passed only one of the two taps"}
                         rows.append(row | {"vantages": [vantage]})
     return rows
+
+
+def _shows_first(frame: Frame, local: tuple[str, int], own: list[Frame], spans: list[Span]) -> bool:
+    """Whether an endpoint's frame is its first in a state: what shows that it has come to it."""
+    began = max((span.begin_ns for span in spans if span.begin_ns <= frame.time_ns), default=0)
+    return frame.source == local and not any(f.source == local and began <= f.time_ns < frame.time_ns for f in own)
 
 
 def _without_match(ours: list[Frame], theirs: list[Frame], late_ns: int) -> list[Frame]:
