@@ -200,6 +200,8 @@ class PcapLane:
                 raise DeniedError(f"{self.name}: {said}")
             if status == ERROR_NO_SUCH_DEVICE:
                 raise NoDeviceError(f"{self.name}: there is no such interface; `observer interfaces` lists them")
+            if status == ERROR_IFACE_NOT_UP:
+                raise CaptureError(f"{self.name}: it is down; bring it up first (ip link set {self.name} up)")
             raise CaptureError(f"{self.name}: cannot be captured ({said})")
         if pcap.pcap_datalink(handle) == LINUX_SLL:
             pcap.pcap_set_datalink(handle, LINUX_SLL2)  # fails, and changes nothing, before libpcap 1.10
