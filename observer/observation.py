@@ -6,6 +6,7 @@ is first asked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from observer.flow import Flow, Kept
+    from observer.outputs.summary import Summary
 
 
 @dataclass
@@ -191,6 +193,34 @@ class Observation(Tables):
     def lost_frames(self) -> int:
         """Frames that the capturing machine says it lost."""
         return sum((info.dropped_interface or 0) + (info.dropped_os or 0) for info in self.capture.files)
+
+    def report(self, path: str | os.PathLike[str] = "report.html", *, made: str = "") -> Summary:
+        """Write everything that people want to know into one self-contained HTML page.
+
+        Parameters
+        ----------
+        path
+            The file; a report of that name is replaced, anything else is not.
+        made
+            When it was made, in words; default: the page does not say, and is the same each time.
+
+        Returns
+        -------
+        What was told, as `observer read` tells it.
+
+        Raises
+        ------
+        OptionError
+            The file cannot be written, or is no report.
+        """
+        from observer import __version__
+        from observer.outputs.report import write_report
+        from observer.plots.inline import Drawing
+
+        sources = self.sources if isinstance(self.sources, list | tuple) else [self.sources]
+        named = all(isinstance(source, str | os.PathLike) for source in sources)
+        names = [os.fspath(source) for source in sources] if named else []
+        return write_report(self, path, drawing=Drawing(self), version=__version__, names=names, made=made)
 
     def packets(self, streams: Sequence[int]) -> pandas.DataFrame:
         """Segments of these streams in capture order, with both endpoints' states after each; reads the capture again.
