@@ -264,7 +264,8 @@ def synack_sent(
         note(flows, events, g, flow, x, SYNACK_RETRANSMITTED, flows[x + E_OPENINGS] >> 32, time, frame)
         retract_end(flows, log, g, x, frame)
         stands_still(flows, x, rows, s)
-        synack_again(flows, log, events, g, flow, x, y, time, frame)
+        same = 1 if rows[s + SEQ] == flows[x + E_ISS] else 0
+        synack_again(flows, log, events, g, flow, x, y, same, time, frame)
     flows[x + E_OPENINGS] += 1 << 32
     flows[x + E_OPEN_LAST] = time
     flows[x + E_ISS] = rows[s + SEQ]
@@ -275,9 +276,12 @@ def synack_sent(
 
 @kernel
 def synack_again(
-    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, time: int, frame: int
+    flows: Int64s, log: Int64s, events: Int64s, g: Int64s, flow: int, x: int, y: int, same: int, time: int, frame: int
 ) -> int:
-    """A repeated SYN-ACK: if the handshake's ACK passed a round trip ago, x did not take it."""
+    """A repeated SYN-ACK: if the handshake's ACK passed a round trip ago, x did not take it.
+
+    With another number it is no repeat (`same` is 0): x kept no request, or another host answers in its place.
+    """
     flags = flows[x + E_FLAGS]
     if flags & F_OTHER or g[G_RULES_OFF] & RULE_RETRACT_SYNACK:
         return 0
@@ -289,10 +293,10 @@ def synack_again(
     if flags & D_ACK_OF_SYN:
         retract(flows, log, g, x, RCV_ACK_OF_SYN, frame)
         note(flows, events, g, flow, x, RETRACTION, RCV_ACK_OF_SYN, time, frame)
-    if flows[x + E_OPENINGS] >> 32 == 1 and late and not provoked:
+    if same and flows[x + E_OPENINGS] >> 32 == 1 and late and not provoked:
         flows[x + E_FLAGS] |= F_DEFERRED
         note(flows, events, g, flow, x, DEFERRED_ACCEPT, 0, time, frame)
-    elif not flags & F_DEFERRED:
+    elif same and not flags & F_DEFERRED:
         flows[x + E_FLAGS] |= F_CONTRADICTED
         note(flows, events, g, flow, x, SYNACK_AFTER_ACK, flows[x + E_OPENINGS] >> 32, time, frame)
     flows[x + E_FLAGS] &= ~F_CANDIDATE  # what counts from here on is the first ACK behind this SYN-ACK

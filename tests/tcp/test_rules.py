@@ -112,7 +112,7 @@ def test_a_synack_with_another_number_is_no_repeat() -> None:
     talk.server.synack()
     talk.client.ack()
     talk.client.data()
-    talk.server.iss = talk.server.next = (talk.server.iss + 7_000_000) & MASK
+    talk.server.iss = talk.server.next = talk.server.iss + 7_000_000
     talk.wait(0.7).server.synack()
     assert talk.told().count("synack_retransmitted") == 1
     assert not {"synack_after_ack", "deferred_accept"} & set(talk.told())
