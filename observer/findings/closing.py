@@ -107,7 +107,11 @@ def fin_wait_2_expired(case: Case) -> Iterator[Verdict]:
             severity="warning" if sure else "info",
             summary=f"The {end.name} had closed and waited {duration(held)} in FIN-WAIT-2 for the "
             f"{case.other(end).name}'s FIN"
-            + (", then knew nothing of the connection any more." if bare else "; closed by close(), it has expired."),
+            + (
+                ", then knew nothing of the connection any more."
+                if bare
+                else "; after close() its kernel has forgotten the connection by now."
+            ),
             unknown=case.around.caveat(
                 "close() expires silently (Linux: 60 s unless tcp_fin_timeout says otherwise), shutdown() never does",
             ),

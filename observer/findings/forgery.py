@@ -36,6 +36,11 @@ def votes(case: Case, end: End, reset: Note) -> list[str]:
         others = [note for note in end.resets if note.number != reset.number and not _echoes(end, note)]
         if any(abs(note.time - reset.time) < TOGETHER_NS for note in others):
             found.append("several RSTs with different numbers came together")
+    if "acceptable" not in reset.facts and case.other(end).before(reset.frame) == "SYN_SENT":
+        # no stack answers a SYN so (RFC 9293 3.10.7.1)
+        found.append("it does not acknowledge the SYN that it answers")
+        if end.was("SYN_RECEIVED"):
+            found.append(f"the {end.name} took that SYN afterwards")
     # a round trip that was measured before: something of it was acknowledged and proved by then
     known = any(0 < step.proof < reset.frame for step in end.steps)
     trip = case.flow[f"{end.name}_rtt_ns"] if known else 0
@@ -82,7 +87,7 @@ def injected_reset(case: Case) -> Iterator[Verdict]:
                 severity="problem" if len(counted) >= SURE else "warning",
                 begin=reset.time,
                 end=reset.time,
-                frames=clean_frames(*(note.frame for note in end.resets[:8])),
+                frames=clean_frames(*(suspect.frame for suspect, _ in suspects[:8])),
                 summary=f"The RST in the {end.name}'s name was probably not its own: "
                 + "; ".join(dict.fromkeys(counted)) + ".",
                 unknown=case.around.caveat(

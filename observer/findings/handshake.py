@@ -65,6 +65,9 @@ def half_established(case: Case) -> Iterator[Verdict]:
         unknown=case.around.caveat(
             "" if case.tap == "server" else TAP_NOT_AT_SERVER,
             "after one repeat alone, a full accept queue looks the same" if cause == "final_ack_lost" else "",
+            "a path or filter that lets the handshake pass and drops what follows looks the same"
+            if cause == "syn_cookie"
+            else "",
             "" if end is not None else "the capture ends before this was over",
         ),
     )
@@ -158,7 +161,7 @@ def _how_it_left(case: Case, *, recovered: bool, held: int, kept: bool) -> str:
         left = "" if server.last("expire") is None else f"it gave up after {duration(held)}, and "
         return f"{left}it answered the client's octets with RST, so recv() failed with ECONNRESET"
     if server.state == "CLOSED" and not kept:
-        return "it kept no request for it: a client that only receives waits for ever"
+        return "probably it kept no request for it: a client that only receives waits for ever"
     if server.state == "CLOSED":
         return f"it dropped the request silently after {duration(held)}: a client that only receives waits for ever"
     return f"this had lasted {duration(held)} when the capture ended"

@@ -43,16 +43,17 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
             continue
         gave_up = end.last("give_up", "snd_rst")
         closing = end.before(found.notes[0].frame) not in OPEN
-        since = _first_repeat(end, found)
-        over = duration(max(found.notes[-1].time - since, 0))
-        told = f"the same octets were repeated {times(found.tries)} within {over} without any answer"
+        repeats = _repeats(end, found)
+        first = repeats[0]
+        over = duration(max(found.notes[-1].time - first.time, 0))
+        told = f"{_what(case, end, found)} repeated {times(found.tries)} within {over} without any answer"
         yield Verdict(
             grade="confirmed" if gave_up is not None else "probable",
             endpoint=end.name,
             cause="peer_silent",
-            begin=since,
+            begin=first.time,
             end=gave_up.time if gave_up else None,
-            frames=clean_frames(*(note.frame for note in found.notes[:12])),
+            frames=clean_frames(*(note.frame for note in repeats[:12])),
             severity="warning" if closing else "problem",  # its application has closed and waits for nothing
             summary=f"{'close()' if closing else 'send()'} had succeeded, but {told}; "
             + ("the sender gave up: ETIMEDOUT." if gave_up else "the sender was still trying."),
@@ -60,9 +61,18 @@ def send_timeout(case: Case) -> Iterator[Verdict]:
         )
 
 
-def _first_repeat(end: End, found: Silence) -> int:
-    """When the silence was first repeated into; `unanswered` is noted from the second repeat on."""
-    return min(note.time for note in [*end.said("retransmission"), *found.notes] if note.time > found.begin)
+def _repeats(end: End, found: Silence) -> list[Note]:
+    """All that was repeated into the silence; `unanswered` is noted from the second repeat on."""
+    notes = [note for note in [*end.said("retransmission"), *found.notes] if note.time > found.begin]
+    return sorted({note.frame: note for note in notes}.values(), key=lambda note: note.frame)
+
+
+def _what(case: Case, end: End, found: Silence) -> str:
+    """What is repeated: a FIN has the number behind the last octet."""
+    opened = case.flow["syn_count" if end.name == "client" else "synack_count"]
+    last = next((note for note in reversed(end.said("retransmission")) if note.frame == found.notes[-1].frame), None)
+    alone = opened and last is not None and last.value == end.count("unique_octets") + 1
+    return "its FIN was" if alone and end.last("snd_fin") is not None else "the same octets were"
 
 
 def _answered_by_reset(case: Case, end: End, found: Silence) -> bool:

@@ -108,15 +108,23 @@ SYN_TIMEOUT: Final = Finding(
 # --- a clear no -----------------------------------------------------------------------------------------------
 def refused(case: Case) -> Iterator[Verdict]:
     """The SYN is answered by RST."""
+    believed = {note.frame for note in case.resets if "acceptable" in note.facts}
+    taken = case.client.last("rcv_synack")
     for note in case.said("refused"):
+        if note.frame not in believed:
+            continue  # it does not acknowledge the SYN: no stack heeds it (RFC 9293 3.10.7.3)
         yield Verdict(
             grade="confirmed",
             endpoint=note.endpoint,
             cause="no_listener",
             begin=case.first_time,
             end=note.time,
-            frames=clean_frames(case.flow["first_frame"], note.frame),
-            summary="The SYN was answered with RST: connect() failed with ECONNREFUSED.",
+            frames=clean_frames(case.flow["first_frame"], note.frame, taken.frame if taken else None),
+            severity="info" if taken else None,
+            summary="The SYN was answered with RST: connect() failed with ECONNREFUSED."
+            if taken is None
+            else "The SYN was answered with RST; the client asked again, as Windows does, and was taken "
+            f"{duration(taken.time - note.time)} later: connect() succeeded.",
             unknown=case.around.caveat("a firewall that rejects in the server's name looks the same"),
         )
         return

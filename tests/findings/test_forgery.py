@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from observer.segments import ACK_FLAG, RST
 from tests.findings.telling import Tale
 from tests.tcp.segments import MASK
 
@@ -85,3 +86,18 @@ def test_a_scanner_s_own_kernel_is_no_third_party() -> None:
     tale.wait(15).client.data()
     tale.server.bare_reset()
     assert "problem" not in {one.severity for one in tale.found() if one.code == "injected_reset"}
+
+
+def test_a_reset_that_does_not_acknowledge_the_syn() -> None:
+    """Copied from the SYN by somebody on the path; the server takes the SYN all the same."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.send(RST | ACK_FLAG, 1, ack=tale.client.iss, lost=True)
+    tale.wait(1).server.synack()
+    tale.client.ack()
+    tale.client.data()
+    tale.server.ack()
+    one = tale.one("injected_reset")
+    assert (one.grade, one.severity, one.endpoint) == ("suspected", "warning", "server")
+    assert one.frames == [2]
+    assert tale.codes() == ["injected_reset"]

@@ -256,6 +256,29 @@ def test_refused() -> None:
     assert tale.codes() == ["refused"]
 
 
+def test_refused_and_asked_again() -> None:
+    """Windows asks three times; the server has begun to listen in between."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.send(RST | ACK_FLAG, 0, ack=tale.client.iss + 1, window=0)
+    tale.wait(0.5).client.again()
+    tale.server.synack()
+    tale.client.ack()
+    tale.client.data()
+    tale.server.ack()
+    one = tale.one("refused")
+    assert (one.severity, one.grade, one.endpoint) == ("info", "confirmed", "server")
+    assert "connect() succeeded" in one.summary
+    assert one.frames == [1, 2, 4]
+
+
+def test_a_reset_that_acknowledges_something_else_refuses_nothing() -> None:
+    tale = Tale()
+    tale.client.syn()
+    tale.server.send(RST | ACK_FLAG, 0, ack=tale.client.iss + 900, window=0)
+    assert "refused" not in tale.codes()
+
+
 def test_a_half_open_scan() -> None:
     tale = Tale()
     tale.client.syn()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from observer.options import Options
+from observer.segments import ACK_FLAG, FIN, PSH
 from tests.findings.telling import Tale, at_port, found_in, together
 from tests.tcp.segments import BEGIN, SECOND
 
@@ -62,8 +63,18 @@ def test_a_fin_in_vain_is_no_problem_of_an_application() -> None:
     tale = in_vain(Tale().open(), what="fin")
     one = tale.one("send_timeout")
     assert (one.severity, one.endpoint) == ("warning", "client")
-    assert "close()" in one.summary
+    assert "close()" in one.summary and "its FIN was repeated 5 times" in one.summary
+    assert one.frames == list(range(tale.frame - 4, tale.frame + 1)), "each repeat is evidence"
     assert tale.one("half_open").grade == "suspected"
+
+
+def test_octets_repeated_with_their_fin_are_not_the_fin_alone() -> None:
+    tale = Tale().open()
+    tale.client.data(lost=True)
+    tale.client.fin(lost=True)
+    for seconds in BACKOFF_S:
+        tale.wait(seconds).client.send(FIN | ACK_FLAG | PSH, tale.client.next - 101, 100, lost=True)
+    assert "the same octets were repeated" in tale.one("send_timeout").summary
 
 
 def test_data_into_a_closed_window_is_no_time_out() -> None:
