@@ -18,11 +18,12 @@ from observer.findings.forgery import is_forged
 from observer.findings.opening import takes_synack
 from observer.findings.silence import gave_up
 from observer.findings.verdict import Verdict, clean_frames
-from observer.findings.words import MILLISECOND, duration
+from observer.findings.words import MILLISECOND, SECOND, duration
 from observer.registry import Finding, Wake
 
 BURST_NS: Final = 100 * MILLISECOND  # a process that ends resets all its connections within this time (measured)
 BURST: Final = 3  # resets in a burst, this one included
+SHORT_NS: Final = 2 * SECOND  # no stack's FIN-WAIT-2 expires sooner by default (closing.py)
 JUST_ARRIVED_NS: Final = 50 * MILLISECOND  # a delayed ACK waits 40 ms (Linux TCP_DELACK_MIN): so new, perhaps not read
 
 
@@ -38,7 +39,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
         receiver = case.other(sender)
         lost = "unacked" in reset.facts and "acks_all" not in reset.facts
         lost = lost and cause not in ("time_wait_assassination", "after_close")
-        more = [note.frame for note in case.resets if note.frame != reset.frame]
+        more = [note.frame for note in sender.resets if note.frame > reset.frame]
         fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
         yield Verdict(
             grade=_grade(cause, reset),
@@ -50,7 +51,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
             severity="info" if cause == "after_close" else None,
             remedy=_REMEDIES.get(cause),
             summary=told + (f" Octets that the {receiver.name} had sent were not acknowledged." if lost else ""),
-            unknown=case.around.caveat(_ALTERNATIVES.get(cause, "")),
+            unknown=case.around.caveat(_alternative(cause, sender, reset)),
         )
         return
 
@@ -85,13 +86,13 @@ def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
     mine, theirs = _sent_fin(sender, reset.frame), _sent_fin(receiver, reset.frame)
     if mine:
         return _after_own_fin(case, sender, receiver, reset, theirs=theirs)
-    if theirs and ("acks_fin" in reset.facts or sender.before(reset.frame) == "CLOSE_WAIT"):
-        if not live:
-            return None, ""  # a bare RST from CLOSE-WAIT: it lost the connection (liveness.py)
+    if "acks_fin" in reset.facts:  # else a live socket had not got the FIN: they crossed
         return "after_peer_fin", (
             f"The {sender.name} answered the {receiver.name}'s FIN with RST instead of closing in order."
         )
     if not live:
+        if theirs and sender.before(reset.frame) == "CLOSE_WAIT":
+            return None, ""  # it lost the connection (liveness.py)
         if "at_last_ack" in reset.facts:
             return None, ""  # liveness.py
         return "bare_abort", f"The {sender.name} ended the connection with a RST without ACK flag."
@@ -118,12 +119,22 @@ def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, their
     spoke = [note for note in sender.said("half_closed") if note.frame <= reset.frame]
     if spoke and state in ("CLOSE_WAIT", "ESTABLISHED", "LAST_ACK"):
         since = next(step.time for step in sender.steps if step.cause == "snd_fin")
+        closing = receiver.last("snd_fin") is not None  # it had not got the RST by then
         return "data_after_close", (
             f"The {sender.name} had closed both halves; what the {receiver.name} sent "
-            f"{duration(spoke[0].time - since)} later drew a RST: its next send() fails with EPIPE or ECONNRESET."
+            f"{duration(spoke[0].time - since)} later drew a RST"
+            + ("; it was closing, too." if closing else ": its next send() fails with EPIPE or ECONNRESET.")
         )
     if theirs:
-        return "after_close", f"The {sender.name} sent a RST after both sides had closed: no harm is done."
+        return "after_close", (
+            f"The {sender.name} sent a RST after both sides had closed: no call waits for anything more."
+        )
+    closed = next(step.time for step in sender.steps if step.cause == "snd_fin")
+    if "from_socket" in reset.facts and not 0 <= reset.data_gap <= reset.time - closed:
+        return "linger_0", (
+            f"The {sender.name} had sent FIN, and closed with RST before the {receiver.name} had: close() with "
+            "SO_LINGER 0 after shutdown(), or its process ended."
+        )
     return "data_after_close", (
         f"The {sender.name} had sent FIN and then reset the connection while the {receiver.name} had not closed."
     )
@@ -156,9 +167,11 @@ def _perhaps_unread(sender: End, reset: Note) -> bool:
     A client that has just had its answer and resets has probably read it; a server that resets in place of an answer
     has probably not read the question.
     """
-    if "unacked" in reset.facts or 0 <= reset.data_gap < JUST_ARRIVED_NS:
+    if "unacked" in reset.facts:
         return True
-    return sender.name == "server" and 0 <= reset.data_gap < reset.own_gap
+    if 0 <= reset.own_gap <= reset.data_gap:
+        return False  # it has sent something since
+    return reset.data_gap >= 0 and (sender.name == "server" or reset.data_gap < JUST_ARRIVED_NS)
 
 
 def _grade(cause: str, reset: Note) -> str:
@@ -169,6 +182,17 @@ def _grade(cause: str, reset: Note) -> str:
 
 
 _EITHER: Final = "SO_LINGER 0 and a close with unread octets look alike on the wire"
+
+
+def _alternative(cause: str, sender: End, reset: Note) -> str:
+    """What else leaves the same trace."""
+    if cause == "data_after_close":
+        closed = [step.time for step in sender.steps if step.cause == "snd_fin" and step.time < reset.time]
+        if not closed or reset.time - closed[0] < SHORT_NS:
+            return ""  # no stack forgets FIN-WAIT-2 so soon
+    return _ALTERNATIVES.get(cause, "")
+
+
 _ALTERNATIVES: Final = {
     "linger_0": _EITHER,
     "unread_data": _EITHER,

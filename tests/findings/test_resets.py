@@ -79,6 +79,39 @@ def test_a_fin_answered_by_reset() -> None:
     assert one.frames == [8, 9]
 
 
+def test_a_reset_that_crossed_a_fin_does_not_answer_it() -> None:
+    tale = exchanged()
+    before = tale.client.next
+    tale.client.fin()
+    tale.server.reset(ack=before)
+    one = reset_of(tale)
+    assert (one.endpoint, one.cause) == ("server", "unread_data")
+
+
+def test_octets_that_were_answered_do_not_lie_unread() -> None:
+    tale = exchanged()
+    tale.server.data()
+    tale.client.data()
+    tale.client.reset()
+    one = reset_of(tale)
+    assert (one.endpoint, one.cause) == ("client", "linger_0")
+
+
+def test_a_live_socket_that_sent_fin_and_gives_up_waiting() -> None:
+    """Nothing came after its FIN, so nothing drew the RST: the application ended the wait."""
+    tale = exchanged()
+    tale.client.fin()
+    tale.server.ack()
+    tale.wait(3).client.reset()
+    one = reset_of(tale)
+    assert (one.endpoint, one.cause) == ("client", "linger_0")
+    tale = exchanged()
+    tale.client.fin()
+    tale.server.data()
+    tale.client.reset()
+    assert reset_of(tale).cause == "data_after_close", "octets came after its FIN"
+
+
 def test_data_to_who_had_closed_both_halves() -> None:
     tale = exchanged()
     tale.server.fin()
@@ -88,7 +121,23 @@ def test_data_to_who_had_closed_both_halves() -> None:
     one = reset_of(tale)
     assert (one.grade, one.endpoint, one.cause) == ("confirmed", "server", "data_after_close")
     assert one.frames == [8, 11]
-    assert "2.0 s later" in one.summary
+    assert "2.0 s later" in one.summary and "its next send() fails" in one.summary
+    assert "FIN-WAIT-2" in one.unknown
+    tale = exchanged()
+    tale.server.fin()
+    tale.client.data()
+    tale.client.fin()
+    tale.server.bare_reset()
+    one = reset_of(tale)
+    assert "it was closing, too" in one.summary, "nobody sends any more"
+    assert one.unknown is None, "no FIN-WAIT-2 expires so soon"
+
+
+def test_resets_of_the_other_side_are_not_its_evidence() -> None:
+    tale = exchanged()
+    tale.client.reset()
+    tale.wait(0.001).server.reset()
+    assert reset_of(tale).frames == [8]
 
 
 def test_a_late_reset_after_both_closed_does_no_harm() -> None:
