@@ -143,16 +143,19 @@ def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, their
 def _burst(case: Case, sender: End, reset: Note) -> tuple[str, str] | None:
     """Whether a server reset many connections of a listener at once: it was closed, or its process ended.
 
-    A busy service resets several connections within a moment by chance, too; then others live on.
+    A busy service resets several connections within a moment by chance, too; then others live on.  One that resets each
+    of its connections in turn takes new ones meanwhile: what ends together was there together.
     """
     if sender.name != "server":
         return None
     around, begin, end = case.around, reset.time - BURST_NS, reset.time + BURST_NS
-    near = [case.stream, *around.noted_near("reset", case, begin, end)]
+    crowd, others = around.crowd, around.noted_near("reset", case, begin, end)
+    together = [one for one in others if crowd.first[one] < reset.time and crowd.last[one] > case.first_time]
+    near = [case.stream, *together]
     if len(near) < BURST:
         return None
     told = f"The server reset {len(near)} connections within {duration(BURST_NS)}"
-    if not (around.crowd.bits[near] & SERVER_SENT).any():
+    if not (crowd.bits[near] & SERVER_SENT).any():
         return "listener_closed", (
             f"{told}, all before it had sent anything: the listener was closed with connections in its queue."
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from observer import segments as seg
 from observer.findings.words import MILLISECOND
 from tests.findings.telling import Found, Tale, found_in, siblings, together
 from tests.tcp.segments import MASK
@@ -227,3 +230,16 @@ def test_a_process_whose_others_live_on_is_not_gone() -> None:
         tale.server.data()
     causes = {one.cause for one in found_in(together(*tales)) if one.code == "reset_on_close"}
     assert causes == {"linger_0"}
+
+
+def test_a_listener_that_takes_new_connections_between_its_resets_lives() -> None:
+    """One at a time, each reset after its answer, the next begun a moment later: never two that could end together."""
+
+    def tell(tale: Tale) -> None:
+        tale.open().client.data()
+        tale.server.data()
+        tale.server.reset()
+
+    tales = siblings(6, tell, apart_s=0.08)
+    assert all(a.rows[-1][seg.TIME] < b.rows[0][seg.TIME] for a, b in pairwise(tales))
+    assert {one.cause for one in found_in(together(*tales)) if one.code == "reset_on_close"} == {"linger_0"}
