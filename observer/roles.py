@@ -49,7 +49,7 @@ class Roles:
         inferred = numpy.flatnonzero(flags & SYN == 0)
         if not len(inferred):
             return
-        ports, codes = rows[:, S_PORTS], address_codes()
+        ports, codes = rows[:, S_PORTS], address_codes().astype(numpy.int64)
         first = codes[:, 0] << 16 | ports >> 16 & 0xFFFF
         other = codes[:, 1] << 16 | ports & 0xFFFF
         answered = flags & (SYN | ACK_FLAG) == SYN | ACK_FLAG

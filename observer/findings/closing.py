@@ -21,11 +21,11 @@ from observer.schema import STATES
 
 LONG_NS: Final = 60 * SECOND  # Linux net.ipv4.tcp_fin_timeout: the peer's patience, if it has closed both halves
 SHORT_NS: Final = 2 * SECOND  # less than this in FIN-WAIT-2 is no expiry of any stack's default
+_WAITING: Final = numpy.array([state in ("CLOSE_WAIT", "FIN_WAIT_2") for state in STATES])  # by code of a state
 
 
 def _waits(flows: Mapping[str, Any], options: Options) -> Any:
-    waiting = [STATES.index("CLOSE_WAIT"), STATES.index("FIN_WAIT_2")]
-    return numpy.isin(flows["client_state"], waiting) | numpy.isin(flows["server_state"], waiting)
+    return _WAITING[flows["client_state"]] | _WAITING[flows["server_state"]]
 
 
 def close_wait_leak(case: Case) -> Iterator[Verdict]:

@@ -93,7 +93,15 @@ def peak_of(begins: Array, ends: Array) -> Peak:
 
 
 def busiest(times: Array, window_ns: int) -> Peak:
-    """Most instants (ascending) within any window of this length, and the instant at which it is full."""
+    """Most instants (ascending) within any window of this length, and the instant at which it is full.
+
+    Examples
+    --------
+    >>> busiest(numpy.array([0, 4, 5, 9]), 5), busiest(numpy.array([0, 4, 5, 9]), 10)
+    (Peak(most=3, time=5), Peak(most=4, time=9))
+    """
+    if len(times) and times[-1] - times[0] <= window_ns:
+        return Peak(len(times), int(times[-1]))
     counts = numpy.arange(1, len(times) + 1) - numpy.searchsorted(times, times - window_ns, "left")
     at = int(numpy.argmax(counts))
     return Peak(int(counts[at]), int(times[at]))

@@ -254,22 +254,27 @@ def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> Non
     crowd.last[start:stop] = read["last_time"]
     crowd.client_state[start:stop] = read["client_state"]
     crowd.server_state[start:stop] = read["server_state"]
-    bits = numpy.where(read["syn_count"] > 0, near.SAW_SYN, 0)
-    bits |= numpy.where(read["synack_count"] > 0, near.SAW_SYNACK, 0)
-    bits |= numpy.where(read["handshake_ns"] > 0, near.COMPLETED, 0)
     # of the server's segments, its SYN-ACKs and one RST aside
-    reset = (read["rst_sender"] == 1).astype(numpy.int64)
-    bits |= numpy.where(read["server_packets"] - read["synack_count"] - reset > 0, near.SERVER_SPOKE, 0)
-    bits |= numpy.where(read["server_octets"] > 0, near.SERVER_SENT, 0)
-    bits |= numpy.where(read["ended"] == 1, near.CLOSED_BY_RESET, 0)
-    bits |= numpy.where(read["closed_first"] == 0, near.CLIENT_CLOSED_FIRST, 0)
-    bits |= numpy.where(read["closed_first"] == 1, near.SERVER_CLOSED_FIRST, 0)
-    bits |= numpy.where((read["syn_count"] == 0) & (read["synack_count"] == 0), near.MIDSTREAM, 0)
-    bits |= numpy.where(read["syn_count"] > 1, near.SYN_REPEATED, 0)
-    bits |= numpy.where(read["synack_count"] > 1, near.SYNACK_REPEATED, 0)
-    spoke = read["client_packets"] - read["syn_count"] - ((read["rst_sender"] & 1) == 0)  # 0: client, 2: both
-    bits |= numpy.where(spoke > 0, near.CLIENT_SPOKE, 0)
-    bits |= numpy.where(read["rst_sender"] >= 1, near.RESET_BY_SERVER, 0)
+    server_own = read["server_packets"] - read["synack_count"] > (read["rst_sender"] == 1)
+    # of the client's, its SYNs and one RST (0: client, 2: both)
+    client_own = read["client_packets"] - read["syn_count"] > ((read["rst_sender"] & 1) == 0)
+    bits = numpy.zeros(stop - start, crowd.bits.dtype)
+    for bit, holds in (
+        (near.SAW_SYN, read["syn_count"] > 0),
+        (near.SAW_SYNACK, read["synack_count"] > 0),
+        (near.COMPLETED, read["handshake_ns"] > 0),
+        (near.SERVER_SPOKE, server_own),
+        (near.SERVER_SENT, read["server_octets"] > 0),
+        (near.CLOSED_BY_RESET, read["ended"] == 1),
+        (near.CLIENT_CLOSED_FIRST, read["closed_first"] == 0),
+        (near.SERVER_CLOSED_FIRST, read["closed_first"] == 1),
+        (near.MIDSTREAM, (read["syn_count"] == 0) & (read["synack_count"] == 0)),
+        (near.SYN_REPEATED, read["syn_count"] > 1),
+        (near.SYNACK_REPEATED, read["synack_count"] > 1),
+        (near.CLIENT_SPOKE, client_own),
+        (near.RESET_BY_SERVER, read["rst_sender"] >= 1),
+    ):
+        bits |= holds * crowd.bits.dtype.type(bit)
     crowd.bits[start:stop] = bits
 
 

@@ -13,7 +13,7 @@ from observer.kernels import Int64s, entry, kernel
 from observer.tcp.analysis import completeness
 from observer.tcp.archive import AHEAD, ask_for_history
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_STRIDE, certainty_now, step
-from observer.tcp.flowtable import is_alike, is_lone_syn
+from observer.tcp.flowtable import is_alike, is_lone_syn, pack
 from observer.tcp.fold import flow_of, start_of
 from observer.tcp.layout import (
     A_ACK_TIME,
@@ -372,28 +372,55 @@ def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: i
 
 
 @entry
-def intern(streams: Int64s, g: Int64s, slots: Int64s, distinct: Int64s, codes: Int64s, count: int) -> int:
-    """Number the addresses of all streams; returns how many distinct ones there are.
+def intern(
+    streams: Int64s, g: Int64s, slots: Int64s, distinct: Int64s, codes: Int64s, first: int, stop: int, known: int
+) -> int:  # fmt: skip
+    """Number the addresses of the streams first .. stop - 1; returns how many distinct ones are known then.
 
-    slots: zeros, a power of two larger than 4 * count cells; distinct: 3 cells (two of the address, version) for each;
-    codes: two cells per stream, of its first sender's address and of the other's.
+    slots: a power of two of cells, zeros at first, larger than twice what may be known in the end; distinct: 3 cells
+    for each address (see `halves`; the version); codes: for each stream the number of its first sender's address |
+    the other's << 32.
     """
-    mask = len(slots) - 1
-    known = 0
-    for i in range(2 * count):
+    for i in range(2 * first, 2 * stop):
         r = (i >> 1) * STREAM_STRIDE
         a = r + (S_DST if i & 1 else S_SRC)
-        high, low, version = streams[a], streams[a + 1], streams[r + S_PORTS] >> 32
-        at = (low * g[G_SECRET] + high * g[G_SECRET + 1] >> 24) & mask  # keyed, as the flow table's hash
-        while slots[at]:
-            d = (slots[at] - 1) * 3
-            if distinct[d + 1] == low and distinct[d] == high and distinct[d + 2] == version:
-                break
-            at = (at + 1) & mask
+        high, low, version = halves(streams[a]), halves(streams[a + 1]), streams[r + S_PORTS] >> 32
+        at = find_address(g, slots, distinct, high, low, version)
         if not slots[at]:
             d = known * 3
             distinct[d], distinct[d + 1], distinct[d + 2] = high, low, version
             known += 1
             slots[at] = known
-        codes[i] = slots[at] - 1
+        if i & 1:
+            codes[i >> 1] |= slots[at] - 1 << 32
+        else:
+            codes[i >> 1] = slots[at] - 1
     return known
+
+
+@entry
+def intern_again(g: Int64s, slots: Int64s, distinct: Int64s, known: int) -> int:
+    """Find places for all addresses that are known in a larger table of slots."""
+    for i in range(known):
+        at = find_address(g, slots, distinct, distinct[3 * i], distinct[3 * i + 1], distinct[3 * i + 2])
+        slots[at] = i + 1
+    return known
+
+
+@kernel
+def halves(cell: int) -> int:
+    """A cell with its halves exchanged: in little-endian memory the more significant word stands first."""
+    return pack(cell & LOW, cell >> 32 & LOW)
+
+
+@kernel
+def find_address(g: Int64s, slots: Int64s, distinct: Int64s, high: int, low: int, version: int) -> int:
+    """The slot of an address, or the free one where it belongs."""
+    mask = len(slots) - 1
+    at = (halves(low) * g[G_SECRET] + halves(high) * g[G_SECRET + 1] >> 24) & mask  # keyed, as the flow table's hash
+    while slots[at]:
+        d = (slots[at] - 1) * 3
+        if distinct[d + 1] == low and distinct[d] == high and distinct[d + 2] == version:
+            break
+        at = (at + 1) & mask
+    return at

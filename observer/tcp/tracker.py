@@ -20,7 +20,7 @@ from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
-from observer.tcp.columns import ROW, column_of, flow_rows, intern
+from observer.tcp.columns import ROW, column_of, flow_rows, intern, intern_again
 from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
 from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
@@ -63,6 +63,7 @@ from observer.tcp.states import TABLE_SIZE, transition_array
 from observer.tcp.track import finish, track
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
+Codes = numpy.ndarray[Any, numpy.dtype[numpy.int32]]
 
 LOG_PER_SEGMENT: Final = 10 * LOG_BLOCK + PACKED_MAX + 2 * ENTRIES_MAX
 """Rows of `log` that one segment can take at most: ten entries with its stream's first one, each of them
@@ -79,6 +80,8 @@ FIN_TIMEOUT_S: Final = 60
 SECOND: Final = 1_000_000_000
 
 
+ADDRESS_PART: Final = 1 << 14
+"""Streams whose addresses are numbered at once."""
 LARGE_CELLS: Final = 1 << 17
 """From a megaoctet on, a table gets address space of its own."""
 HUGE_CELLS: Final = 1 << 21
@@ -318,7 +321,7 @@ class Tracker:
         own = self.events.cells[: used * stride].reshape(-1, stride)
         return numpy.concatenate([own, out.reshape(-1, stride)[:rows]])
 
-    def addresses(self) -> tuple[numpy.ndarray[Any, numpy.dtype[numpy.uint32]], Array, Array]:
+    def addresses(self) -> tuple[numpy.ndarray[Any, numpy.dtype[numpy.uint32]], Array, Codes]:
         """Distinct addresses and who has them.
 
         Returns
@@ -328,22 +331,28 @@ class Tracker:
         versions
             shape (n,): 4 or 6.
         codes
-            shape (streams, 2): of each stream's first sender and of its peer.
+            int32, shape (streams, 2): of each stream's first sender and of its peer.
         """
         count = self.stream_count
-        size = 1024
-        while size < 4 * count:
-            size *= 2
-        slots: Array = numpy.zeros(size, numpy.int64)
         distinct: Array = numpy.empty(6 * count + 3, numpy.int64)
-        codes: Array = numpy.empty(2 * count, numpy.int64)
-        known = self._engine.bind(intern, self.streams.cells, self.g, slots, distinct, codes)(count)
-        rows = distinct[: 3 * known].reshape(-1, 3)
-        low = 0xFFFFFFFF
-        words = numpy.empty((known, 4), numpy.uint32)  # one column at a time: a flood has millions of addresses
-        for column, (cell, shift) in enumerate(((0, 32), (0, 0), (1, 32), (1, 0))):
-            words[:, column] = rows[:, cell] >> shift & low
-        return words, rows[:, 2].copy(), codes.reshape(-1, 2)
+        codes: Array = numpy.empty(count, numpy.int64)
+        slots: Array = numpy.zeros(1024, numpy.int64)
+        known = 0
+        for first in range(0, count, ADDRESS_PART):
+            stop = min(first + ADDRESS_PART, count)
+            if len(slots) < 2 * (known + 2 * (stop - first)):
+                size = 8 * len(slots)
+                while size < 2 * (known + 2 * (stop - first)):
+                    size *= 2
+                slots = numpy.zeros(size, numpy.int64)
+                self._engine.bind(intern_again, self.g, slots, distinct)(known)
+            number = self._engine.bind(intern, self.streams.cells, self.g, slots, distinct, codes)
+            known = number(first, stop, known)
+        # no copies: a flood has millions of addresses
+        words, pairs = distinct[: 3 * known].view(numpy.uint32).reshape(-1, 6), codes.view(numpy.int32).reshape(-1, 2)
+        if sys.byteorder == "big":
+            words, pairs = words[:, [1, 0, 3, 2]], pairs[:, ::-1]
+        return words[:, :4], distinct[2 : 3 * known : 3], pairs
 
     @property
     def now(self) -> int:
