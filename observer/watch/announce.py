@@ -8,8 +8,8 @@ Never here: how a change is told (outputs), or what is found.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final, Literal, NamedTuple
 
 Row = Mapping[str, Any]
@@ -18,6 +18,8 @@ Key = tuple[Any, ...]
 
 TOLD: Final = ("severity", "grade", "cause")
 """A finding of which one of these is another than before has changed; sentences and evidence may grow silently."""
+PAST: Final = 10_000
+"""Findings of forgotten connections that are still known."""
 PLACE: Final = ("client_addr", "client_port", "server_addr", "server_port")
 
 
@@ -27,7 +29,8 @@ class Change(NamedTuple):
     Attributes
     ----------
     kind
-        raised: it is new.  changed: severity, grade or cause is another.  ended: it lasted, and does no more.
+        raised: it is new.  changed: severity, grade, cause, or what it is at all, is another.  ended: it lasted, and
+        does no more.
         withdrawn: what came later shows that it was none.
     row
         The finding as it is now; withdrawn: as it was.
@@ -57,31 +60,45 @@ class Announcer:
 
     def __init__(self) -> None:
         self._told: dict[Key, Row] = {}
+        self._past: deque[Row] = deque(maxlen=PAST)
 
-    def update(self, rows: Iterable[Row]) -> list[Change]:
+    def update(self, rows: Iterable[Row], *, forgot: bool = False) -> list[Change]:
         """Compare all findings as they are now with what was told, and say what is new.
 
-        A row's `stream` must name the same connection every time.
+        A row's `stream` must name the same connection every time.  After connections were forgotten a population may
+        be too small to be one: it is left as it was told, not withdrawn.
         """
         now = _by_key(rows)
-        changes = [Change("withdrawn", before, before) for key, before in self._told.items() if key not in now]
+        gone: dict[Any, list[Row]] = {}
+        for key, before in self._told.items():
+            if key in now:
+                continue
+            if forgot and before.get("stream") is None:
+                self._past.append(before)
+            else:
+                gone.setdefault(before.get("stream"), []).append(before)
+        changes = []
         for key, row in now.items():
-            before = self._told.get(key)
-            if before is None:
+            told = self._told.get(key)
+            if told is None and row.get("stream") is not None and gone.get(row["stream"]):
+                # what came since shows that it is something else: one announcement, not two
+                changes.append(Change("changed", row, gone[row["stream"]].pop(0)))
+            elif told is None:
                 changes.append(Change("raised", row, None))
-            elif any(before.get(name) != row.get(name) for name in TOLD):
-                changes.append(Change("changed", row, before))
-            elif before.get("end") is None and row.get("end") is not None:
-                changes.append(Change("ended", row, before))
+            elif any(told.get(name) != row.get(name) for name in TOLD):
+                changes.append(Change("changed", row, told))
+            elif told.get("end") is None and row.get("end") is not None:
+                changes.append(Change("ended", row, told))
         self._told = now
-        return changes
+        return changes + [Change("withdrawn", row, row) for rows in gone.values() for row in rows]
 
     def rows(self) -> list[Row]:
-        """Give all findings as they were told last."""
-        return list(self._told.values())
+        """Give all findings as they were told last, those of forgotten connections (the latest `PAST`) first."""
+        return [*self._past, *self._told.values()]
 
-    def forget(self, streams: set[int]) -> None:
-        """Never say again anything about these connections: nobody looks at them any more."""
+    def retire(self, streams: Set[int]) -> None:
+        """Leave what was told about these connections as it is: nobody looks at them any more."""
+        self._past.extend(row for row in self._told.values() if row.get("stream") in streams)
         self._told = {key: row for key, row in self._told.items() if row.get("stream") not in streams}
 
 

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import numpy
+
 from observer import schema
 from observer.errors import ObserverError
 from observer.kernels import Engine
@@ -24,6 +26,7 @@ from observer.tcp.tracker import Tracker
 from observer.watch.announce import Announcer, Change, Row
 from observer.watch.clock import Clock
 from observer.watch.numbering import Numbering
+from observer.watch.room import LIMIT, make_room
 from observer.wire import Decoder
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ TICK_SHARE: Final = 0.15
 """Of all time, at most this much is spent looking: packets come first."""
 RECENT_ROWS: Final = 1 << 16
 """Segments kept so that the story of a connection can be told while it goes on."""
+BURST: Final = 4
+"""Between two looks there may be so much of the limit above it: a quarter; then room is made at once."""
 BUSY_ROWS: Final = 1024
 """A chunk of more segments is a busy time's: copying them too would cost more than it tells."""
 
@@ -82,6 +87,9 @@ class Watcher(Protocol):
     def tick(self, live: Live, changes: Sequence[Change]) -> None:
         """Timers and findings were looked at."""
 
+    def forget(self, live: Live, keep: Any) -> None:
+        """There are too many connections: the tables still hold all, and will hold only these (bool) of them."""
+
     def end(self, live: Live, changes: Sequence[Change]) -> None:
         """It is over: these were the last changes."""
 
@@ -102,8 +110,9 @@ class Live(Tables):
         What was captured so far, as `observation.CaptureInfo`.
     notices
         Sentences about interfaces: down, gone, back, frames lost; the latest hundred.
-    evicted
-        Connections that were given up because there were too many, not because they had ended.
+    forgotten, evicted
+        Connections that are no longer in the tables because there were too many: those that were over, and those that
+        were not, which findings may miss.
     """
 
     def __init__(
@@ -114,12 +123,14 @@ class Live(Tables):
         engine: Engine | None = None,
         notice: Notice | None = None,
         clock: Clock | None = None,
+        limit: int = LIMIT,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.options = options or Options()
         self.feed = feed
         self.capture = CaptureInfo(files=feed.files, damages=feed.damages)
         self.notices: deque[Any] = deque(maxlen=100)
+        self.forgotten = 0
         self.evicted = 0
         self.clock = clock or Clock()
         self.watchers = list(watchers)
@@ -128,7 +139,8 @@ class Live(Tables):
         self._tracker = Tracker(self._speed.engine, self.options)
         self._numbering = Numbering()
         self._announcer = Announcer()
-        self._past: list[Row] = []  # findings of connections that were forgotten
+        self._limit = limit
+        self._forgot = False  # since findings were last looked for
         self._recent: deque[tuple[Any, Any]] = deque()
         self._recent_rows = 0
         self._lock = threading.RLock()
@@ -174,6 +186,7 @@ class Live(Tables):
             changes = self._look()
             for watcher in self.watchers:
                 watcher.tick(self, changes)
+            self._make_room(self._limit)
             cost = self.clock.steady_ns() - begin
             self._next_tick = begin + max(round(TICK_S * 1e9), round(cost / TICK_SHARE))
             return changes
@@ -222,6 +235,30 @@ class Live(Tables):
             self._remember(batch.rows, marks, batch.count)
         for watcher in self.watchers:
             watcher.take(chunk)
+        self._make_room(self._limit + self._limit // BURST)
+
+    def _make_room(self, limit: int) -> None:
+        """Forget connections if there are too many: what was found of them stays as it is."""
+        if self._tracker.stream_count <= limit:
+            return
+        now_ns = self.clock.settled_ns()
+        self._tracker.finish(now_ns)
+        room = make_room(self._tracker.summary(now_ns), limit=self._limit, now_ns=now_ns)
+        if room is None:
+            return
+        numbers = self._numbering.of(numpy.arange(len(room.keep)))
+        for watcher in self.watchers:
+            watcher.forget(self, room.keep)
+        kept = self._tracker.forget(room.keep)
+        keep = numpy.zeros(len(room.keep), bool)
+        keep[kept] = True
+        self._numbering.forget(keep)
+        self._announcer.retire(frozenset(numbers[~keep].tolist()))
+        self._recent.clear()  # their marks have the old numbers
+        self._recent_rows = 0
+        self.forgotten += room.over
+        self.evicted += room.evicted
+        self._forgot = True
 
     def _remember(self, rows: Any, marks: Any, count: int) -> None:
         """Keep the latest segments."""
@@ -237,12 +274,11 @@ class Live(Tables):
         """Judge, and compare with what was told."""
         self.feed.statistics()
         self.notices.extend(self.feed.notices())
-        return self._announcer.update(self._finding_rows(self._observation()))
-
-    def _finding_rows(self, observation: Observation) -> list[Row]:
         from observer.outputs.finding_rows import rows_as_json
 
-        return [*self._past, *rows_as_json(self._numbering.columns(observation.columns("findings")))]
+        findings = self._numbering.columns(self._observation().columns("findings"))
+        forgot, self._forgot = self._forgot, False
+        return self._announcer.update(rows_as_json(findings), forgot=forgot)
 
     # --- what there is ------------------------------------------------------------------------------------
 
@@ -332,6 +368,11 @@ class Live(Tables):
         """TCP segments so far."""
         return self._tracker.segment_count
 
+    @property
+    def quoted_frames(self) -> int:
+        """Frames that hold no segment but an ICMP error that quotes one."""
+        return self._decoder.quoted_frames
+
     # --- in the background --------------------------------------------------------------------------------
 
     def start(self) -> Live:
@@ -341,6 +382,10 @@ class Live(Tables):
         self._thread = threading.Thread(target=self._background, name="observer live", daemon=True)
         self._thread.start()
         return self
+
+    def quit(self) -> None:
+        """Ask the loop to end, from a signal handler or another thread; does not wait."""
+        self._stop.set()
 
     def stop(self) -> None:
         """Stop capturing; the tables stay.  Raises what the thread ended by, if it failed."""

@@ -57,6 +57,9 @@ def test_findings_are_raised_once_and_then_followed() -> None:
         def tick(self, live: Live, changes: list[Change]) -> None:
             told.extend(changes)
 
+        def forget(self, live: Live, keep: object) -> None:
+            pass
+
         end = tick
 
     path = CAPTURES / "accept-queue-full.pcap"

@@ -1,0 +1,234 @@
+"""`observer live`: watch interfaces, or a pipe that grows, and be told while it happens."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from observer.commands.shared import DONE, FOUND, notice, show
+from observer.outputs.choices import stack_options
+
+if TYPE_CHECKING:
+    from observer.capture import Chunk
+    from observer.capture.live_writer import PcapngWriter
+    from observer.outputs.text import Line
+    from observer.watch import Change, Live
+
+
+@click.command("live")
+@click.argument("bpf", nargs=-1, metavar="[BPF]...")
+@click.option(
+    "-i",
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="IFACE",
+    help='Watch this interface; several are watched together, "any" watches all (observer interfaces lists them).',
+)
+@click.option(
+    "-r",
+    "--read",
+    "source",
+    metavar="PIPE",
+    help='Instead: watch a pipe as it grows; "-" is standard input (ssh HOST tcpdump -U -w - | observer live -r -).',
+)
+@click.option("-w", "--write", type=click.Path(path_type=Path), metavar="FILE", help="Keep the frames as pcapng.")
+@click.option("--for", "for_s", type=float, metavar="SECONDS", help="Stop after so long.")
+@click.option("--user", metavar="NAME", help="Become this user once everything is open (as tcpdump -Z).")
+@click.option("--snaplen", type=click.IntRange(64, 262144), default=262144, show_default=True, metavar="OCTETS",
+              help="Octets kept of each frame.")  # fmt: skip
+@click.option(
+    "--buffer", "buffer_mib", type=click.IntRange(1, 4096), metavar="MIB", help="Room for frames not yet read."
+)
+@click.option("--no-promiscuous", is_flag=True, help="Only frames that this host would take anyway.")
+@click.option("--limit", type=click.IntRange(1000), metavar="CONNECTIONS",
+              help="Connections held at most; those that are over are forgotten first.  [default: 500000]")  # fmt: skip
+@click.option("--statistics", "every_s", type=float, metavar="SECONDS", help="Print what was captured, this often.")
+@click.option("--json", "as_json", is_flag=True, help="Print changes as JSON, one object per line.")
+@click.option("--fail-on", type=click.Choice(["problem", "warning"]),
+              help=f"Exit with status {FOUND} if there was a finding this bad.")  # fmt: skip
+@stack_options
+def command(
+    bpf: tuple[str, ...],
+    *,
+    interfaces: tuple[str, ...],
+    source: str | None,
+    write: Path | None,
+    for_s: float | None,
+    user: str | None,
+    snaplen: int,
+    buffer_mib: int | None,
+    no_promiscuous: bool,
+    limit: int | None,
+    every_s: float | None,
+    as_json: bool,
+    fail_on: str | None,
+    stack: str,
+    time_wait: float | None,
+) -> int:
+    """Watch interfaces and tell findings while they happen.
+
+    BPF is a capture filter as tcpdump has it: observer live -i eth0 tcp port 443.
+
+    Ctrl-C or SIGTERM ends it: what was seen is summed up, and the exit status is 0.  SIGUSR1 prints statistics.
+    """
+    from observer.options import Options
+    from observer.watch import Live
+    from observer.watch.room import LIMIT
+
+    with ExitStack() as stack_of:
+        feed = _feed(
+            interfaces, source, bpf=" ".join(bpf), snaplen=snaplen, user=user, promiscuous=not no_promiscuous,
+            buffer_octets=None if buffer_mib is None else buffer_mib << 20,
+        )  # fmt: skip
+        stack_of.callback(feed.close)
+        teller = _Teller(every_s, as_json=as_json)
+        watchers: list[Any] = [teller]
+        if write is not None:
+            watchers.append(_Keeper(write, feed))
+        live = Live(
+            feed, options=Options(stack=stack, time_wait_s=time_wait), notice=notice, limit=limit or LIMIT,  # type: ignore[arg-type]
+            watchers=watchers,
+        )  # fmt: skip
+        notice(f"watching {'standard input' if source == '-' else source or ', '.join(interfaces)}; Ctrl-C ends it")
+        with _signals({
+            signal.SIGINT: live.quit, signal.SIGTERM: live.quit, signal.SIGUSR1: lambda: teller.statistics(live),
+        }):  # fmt: skip
+            live.run(for_s=for_s)
+    if not as_json:
+        _sum_up(live)
+    return _status(live, fail_on)
+
+
+def _feed(interfaces: Sequence[str], source: str | None, *, bpf: str, **capture: Any) -> Any:
+    """Open what is to be watched."""
+    if source is not None:
+        if interfaces or bpf:
+            raise click.UsageError(
+                "-r watches a pipe as it comes: no interface, no filter (filter where it is captured)"
+            )
+        from observer.capture.live_pipe import open_growing
+
+        return open_growing(source)
+    if not interfaces:
+        raise click.UsageError("name an interface with -i (observer interfaces lists them), or a pipe with -r")
+    from observer.capture.live import open_live
+
+    return open_live(list(interfaces), bpf=bpf, **capture)
+
+
+@contextmanager
+def _signals(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Call functions on signals for a while; what was there before comes back."""
+    before = {}
+    for number, function in handlers.items():
+        before[number] = signal.signal(number, lambda *_, function=function: function())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Teller:
+    """Prints changes as they come."""
+
+    def __init__(self, every_s: float | None, *, as_json: bool) -> None:
+        self._every_s = every_s
+        self._as_json = as_json
+        self._begun = self._told = time.monotonic()
+
+    def take(self, chunk: Chunk) -> None:
+        """Look at nothing: findings are told, not packets."""
+
+    def forget(self, live: Live, keep: Any) -> None:
+        """Tell nothing: statistics say how many were forgotten."""
+
+    def tick(self, live: Live, changes: Sequence[Change]) -> None:
+        """Print what is new."""
+        while live.notices:
+            one = live.notices.popleft()
+            notice(one.sentence)
+        self._print(live, changes)
+        if self._every_s is not None and time.monotonic() - self._told >= self._every_s:
+            self._told = time.monotonic()
+            self.statistics(live)
+
+    end = tick
+
+    def statistics(self, live: Live) -> None:
+        """Print what was captured so far, to standard error."""
+        from observer.outputs.live_lines import statistics_lines
+        from observer.outputs.text import show as show_lines
+
+        lines: list[Line] = list(statistics_lines(live, live.feed.statistics(), time.monotonic() - self._begun))
+        show_lines(lines, sys.stderr)
+
+    def _print(self, live: Live, changes: Sequence[Change]) -> None:
+        if self._as_json:
+            import json
+
+            for change in changes:
+                print(json.dumps({"change": change.kind, "seen": live.end_ns, **change.row}), flush=True)
+        elif changes:
+            from observer.outputs.live_lines import change_lines
+
+            show(change_lines(changes, live.end_ns))
+            sys.stdout.flush()
+
+
+class _Keeper:
+    """Keeps frames in a file."""
+
+    def __init__(self, path: Path, feed: Any) -> None:
+        self._path = path
+        self._feed = feed
+        self._writer: PcapngWriter | None = None
+
+    def take(self, chunk: Chunk) -> None:
+        """Write the frames; of a pipe, only the first ones say what it carries."""
+        if self._writer is None:
+            from observer.capture.live_writer import PcapngWriter
+
+            self._writer = PcapngWriter(self._path, self._feed.files[0])
+        self._writer.write(chunk)
+
+    def tick(self, live: Live, changes: Sequence[Change]) -> None:
+        """Write nothing: frames were written as they came."""
+
+    def forget(self, live: Live, keep: Any) -> None:
+        """Keep what was written."""
+
+    def end(self, live: Live, changes: Sequence[Change]) -> None:
+        """Write how the capture ended, and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _sum_up(live: Live) -> None:
+    """Print the summary, as `observer read` does."""
+    from observer.outputs.summary import summarise
+    from observer.outputs.terminal import render_summary
+    from observer.outputs.text import terminal_width
+
+    summary = summarise(
+        live.capture, live.segments, live.columns("skipped"), live.columns("flows"),
+        quoted=live.quoted_frames, findings=live.columns("findings"), chosen=None, selection="",
+    )  # fmt: skip
+    show(render_summary(summary, width=terminal_width(sys.stdout), command=[]))
+
+
+def _status(live: Live, fail_on: str | None) -> int:
+    from observer.schema import SEVERITIES
+
+    if fail_on is None:
+        return DONE
+    worst = max((SEVERITIES.index(row["severity"]) for row in live.finding_rows()), default=-1)
+    return FOUND if worst >= SEVERITIES.index(fail_on) else DONE
