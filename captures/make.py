@@ -172,6 +172,20 @@ CAPTURES = (
         "the server does not accept (ECONNRESET)",
     ),
     Capture(
+        "accept-queue-full-late.pcap",
+        "accept_queue_full_data_late",
+        "client",
+        "the same, but the clients send after 10 s: the server has forgotten them, and resets at once",
+        "the server does not accept (ECONNRESET)",
+    ),
+    Capture(
+        "accept-queue-full-receive.pcap",
+        "accept_queue_full_receive_only",
+        "client",
+        "the same, but the clients only receive: recv() would wait for ever",
+        "the server does not accept; nobody is told",
+    ),
+    Capture(
         "accept-resumes.pcap",
         "accept_resumes",
         "server",

@@ -145,6 +145,25 @@ def accept_queue_full(name: str) -> None:
         told(name, HANDSHAKE + r"(>d <A)?", port) if "d" in story(found, port) else told(name, ">S <SA >A", port)
 
 
+def accept_queue_full_late(name: str) -> None:
+    found = segments(name)
+    stuck = [port for port in ports(found) if "<R" in story(found, port).split()]
+    assert (len(ports(found)), len(stuck)) == (9, 4)
+    for port in stuck:
+        told(name, HANDSHAKE + r"<SA >A <SA >A >d <R", port)
+
+
+def accept_queue_full_receive(name: str) -> None:
+    found = segments(name)
+    stuck = [port for port in ports(found) if story(found, port).split().count("<SA") > 1]
+    assert (len(ports(found)), len(stuck)) == (9, 4)
+    for port in stuck:
+        # the clients' close() at the end meets no connection
+        told(name, HANDSHAKE + r"<SA >A <SA >A( >FA <R)?", port)
+        times = [segment.time_s for segment in found if segment.port == port]
+        assert max(later - earlier for earlier, later in pairwise(times)) > 1.5
+
+
 def accept_resumes(name: str) -> None:
     found = segments(name)
     late = [port for port in ports(found) if story(found, port).split().count("<SA") >= 2]
@@ -241,6 +260,8 @@ PROMISES: dict[str, Callable[[str], None]] = {
     "icmp-unreachable.pcap": icmp_unreachable,
     "final-ack-lost.pcap": lambda name: told(name, HANDSHAKE + r"<SA >A >d .*>FA .*<FA >A"),
     "accept-queue-full.pcap": accept_queue_full,
+    "accept-queue-full-late.pcap": accept_queue_full_late,
+    "accept-queue-full-receive.pcap": accept_queue_full_receive,
     "accept-resumes.pcap": accept_resumes,
     "abort-on-overflow.pcap": abort_on_overflow,
     "reset-on-close.pcap": lambda name: told(name, HANDSHAKE + r">d <A <d >A >RA"),

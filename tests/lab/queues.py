@@ -38,6 +38,30 @@ def accept_queue_full_data_at_once(lab: Lab) -> None:
 
 
 @scenario(delay_s=0.01, sysctl={"server": NO_COOKIES})
+def accept_queue_full_data_late(lab: Lab) -> None:
+    """As accept_queue_full, but the clients send after 10 s, when the server has forgotten its requests without a word:
+    send() succeeds, and the RST that answers the data makes recv() fail with ECONNRESET.
+    """
+    _, clients, stuck = race(lab, backlog=4, racing=5, hold=True)
+    born = now()
+    lab.wait(10)
+    for client in stuck:
+        client.send(REQUEST)
+    for client in stuck:
+        client.recv()
+        client.close()
+    lab.wait(0.3)
+    for client in clients:
+        if client not in stuck:
+            lab.must_not_find(client, "half_established", "the kernel completed it; it waits for accept()")
+            continue
+        lab.must_find(client, "half_established", "server", "accept_queue_full")
+        lab.must_find(client, "half_established_reset", "server")
+        lab.cannot_know(client, "server", born - 0.15, born + 1.1, "final ACK seen, first SYN-ACK repeat not yet")
+    lab.must_find(None, "accept_queue_overflow", "server", "accept_queue_full", level="may")
+
+
+@scenario(delay_s=0.01, sysctl={"server": NO_COOKIES})
 def accept_queue_full_never_sent(lab: Lab) -> None:
     """As accept_queue_full, but the stuck clients only receive: the server forgets its requests after 7 s without a
     word, and their recv() would wait for ever.
@@ -47,6 +71,34 @@ def accept_queue_full_never_sent(lab: Lab) -> None:
     for client in stuck:
         client.patience(10)
     together(*(client.recv for client in stuck))
+    for client in clients:
+        if client not in stuck:
+            lab.must_not_find(client, "half_established", "the kernel completed it; it waits for accept()")
+            continue
+        lab.must_find(client, "half_established", "server", "accept_queue_full")
+        lab.must_find(client, "half_open", "client", level="may")
+        lab.must_not_find(client, "half_established_reset", "nothing was reset")
+        lab.cannot_know(client, "server", born - 0.15, born + 1.1, "final ACK seen, first SYN-ACK repeat not yet")
+    lab.must_find(None, "accept_queue_overflow", "server", "accept_queue_full", level="may")
+
+
+@scenario(delay_s=0.01, sysctl={"server": NO_COOKIES})
+def accept_queue_full_receive_only(lab: Lab) -> None:
+    """As accept_queue_full_never_sent, and a neighbour in the queue sends after 9 s: the tap still works, so the
+    silence of the others is theirs.
+    """
+    _, clients, stuck = race(lab, backlog=4, racing=5, hold=True)
+    born = now()
+    neighbour = next(client for client in clients if client not in stuck)
+
+    def speak() -> None:
+        lab.wait(9)
+        neighbour.send(REQUEST)
+
+    for client in stuck:
+        client.patience(10)
+    together(speak, *(client.recv for client in stuck))
+    lab.wait(0.3)
     for client in clients:
         if client not in stuck:
             lab.must_not_find(client, "half_established", "the kernel completed it; it waits for accept()")
