@@ -220,7 +220,8 @@ class Observation(Tables):
         sources = self.sources if isinstance(self.sources, list | tuple) else [self.sources]
         named = all(isinstance(source, str | os.PathLike) for source in sources)
         names = [os.fspath(source) for source in sources] if named else []
-        return write_report(self, path, drawing=Drawing(self), version=__version__, names=names, made=made)
+        drawing = Drawing(self, calls=lambda streams: call_columns(self, streams))
+        return write_report(self, path, drawing=drawing, version=__version__, names=names, made=made)
 
     def packets(self, streams: Sequence[int]) -> pandas.DataFrame:
         """Segments of these streams in capture order, with both endpoints' states after each; reads the capture again.

@@ -11,17 +11,19 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
 
 from observer.errors import ObserverError
 from observer.plots import style
+from observer.plots.subject import numbers
 from observer.registry import Plot, collect
+from observer.schema import Columns
 
 if TYPE_CHECKING:
-    from observer.plots.subject import ObservationSubject
+    from observer.plots.subject import FlowSubject, ObservationSubject
 
 SVG: Final = "http://www.w3.org/2000/svg"
 LINK: Final = "{http://www.w3.org/1999/xlink}href"
@@ -45,8 +47,33 @@ IDENTITY: Final = ("Date", "Creator", "Format", "Type")
 """Metadata that matplotlib writes unless told not to."""
 
 
+Calls = Callable[[Sequence[int]], Columns]
+"""Makes the table of calls of some connections at once: it looks at all of the capture each time."""
+
+
+class _Flow:
+    """A connection whose calls are known already."""
+
+    def __init__(self, flow: FlowSubject, calls: Columns) -> None:
+        self.stream = flow.stream
+        self.observation = flow.observation
+        self._flow = flow
+        self._calls = calls
+
+    def columns(self, table: str) -> Columns:
+        """Return raw columns, see `FlowSubject`."""
+        return self._calls if table == "calls" else self._flow.columns(table)
+
+
 class Drawing:
     """Draws the pictures of one observation for a page.
+
+    Parameters
+    ----------
+    observation
+        What to draw.
+    calls
+        Makes the calls of all connections that are drawn at once; None: each connection makes its own.
 
     Attributes
     ----------
@@ -54,9 +81,11 @@ class Drawing:
         Colour "#RRGGBB" of each state, by name.
     """
 
-    def __init__(self, observation: ObservationSubject) -> None:
+    def __init__(self, observation: ObservationSubject, calls: Calls | None = None) -> None:
         self.observation = observation
         self.state_colours = dict(style.STATE_COLOURS)
+        self._make_calls = calls
+        self._calls: Columns | None = None
 
     def prepare(self, streams: Sequence[int]) -> str:
         """Get what pictures of these connections need; return why they cannot be drawn, "" if they can."""
@@ -64,7 +93,14 @@ class Drawing:
             self.observation.keep(streams)
         except ObserverError as error:
             return str(error)
+        self._calls = self._make_calls(streams) if self._make_calls is not None else None
         return ""
+
+    def _flow(self, stream: int) -> FlowSubject:
+        flow = self.observation.flow(stream)
+        if self._calls is None:
+            return flow
+        return _Flow(flow, self._calls.take(numbers(self._calls, "stream") == stream))
 
     def __call__(self, name: str, stream: int | None = None) -> str:
         """Draw a picture, of one connection or of all.
@@ -75,7 +111,7 @@ class Drawing:
             An element of HTML: svg, or img with a data URL; "" if there is nothing to see.
         """
         plot = collect(Plot)[name]
-        subject = self.observation if stream is None else self.observation.flow(stream)
+        subject = self.observation if stream is None else self._flow(stream)
         key = name if stream is None else f"{name}-{stream}"
         label = plot.doc if stream is None else f"Stream {stream}. {plot.doc}"
         return draw_inline(plot, subject, key=key, label=label)

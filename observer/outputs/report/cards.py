@@ -17,7 +17,7 @@ CARDS: Final = 24
 """Groups that are told in full."""
 SHORT: Final = 60
 """Groups that are told in a line after those."""
-LADDERS: Final = 8
+LADDERS: Final = 6
 """Connections of which the ladder is drawn: some 50 kB and a third of a second each."""
 FRAMES: Final = 12
 """Frame numbers of evidence that are named."""
