@@ -12,7 +12,7 @@ from typing import Final
 
 from observer.findings.case import Case, End, Note
 from observer.findings.verdict import Verdict, clean_frames
-from observer.findings.words import MILLISECOND
+from observer.findings.words import MILLISECOND, SECOND
 from observer.registry import Finding, Wake
 
 FAR: Final = 3  # TTL that many off its endpoint's own: not the next router, a device with a TTL of its own
@@ -28,7 +28,7 @@ def votes(case: Case, end: End, reset: Note) -> list[str]:
         if note.frame == reset.frame:
             words = f"its TTL is {abs(note.value)} {'above' if note.value > 0 else 'below'} the {end.name}'s own"
             found += [words] * (2 if abs(note.value) >= FAR else 1)
-    if _went_on(end, reset, other_ttl=bool(found)):
+    if _went_on(end, reset, other_ttl=bool(found)) and not spoke_late(case, end, reset):
         found += [f"the {end.name} went on as if it had sent none"] * 2
     if not _echoes(end, reset):
         if "behind" in reset.facts:
@@ -47,6 +47,17 @@ def votes(case: Case, end: End, reset: Note) -> list[str]:
     if trip > MILLISECOND and 0 <= reset.gap < trip // 2 and "at_last_ack" in reset.facts:
         found.append(f"it came sooner after its cause than the {end.name} ever answered")
     return found
+
+
+def spoke_late(case: Case, end: End, reset: Note) -> bool:
+    """Whether a client that answered the only SYN-ACK with RST takes it all the same, but much later.
+
+    A socket acknowledges a SYN-ACK at once (RFC 9293 3.10.7.3), so its host had none: a scanner has its own TCP.
+    """
+    if end.name != "client" or "from_socket" in reset.facts or reset.number != 1 or case.flow["synack_count"] != 1:
+        return False
+    taken = end.last("rcv_synack")
+    return taken is not None and taken.time > reset.time + SECOND
 
 
 def _went_on(end: End, reset: Note, *, other_ttl: bool) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from observer.findings.case import Case, Note
+from observer.findings.forgery import spoke_late
 from observer.findings.verdict import Verdict, clean_frames
 from observer.findings.words import duration
 from observer.options import Options
@@ -70,7 +71,11 @@ def syn_timeout(case: Case) -> Iterator[Verdict]:
         end=gave_up.time if gave_up else None,
         frames=clean_frames(case.flow["first_frame"], *(note.frame for note in repeats)),
         summary=f"{case.flow['syn_count']} SYNs over {held} went unanswered: "
-        + ("connect() failed with ETIMEDOUT." if gave_up else "connect() still waits at the end."),
+        + (
+            "connect() failed with ETIMEDOUT, unless its application stopped waiting before."
+            if gave_up
+            else "connect() still waits at the end."
+        ),
         unknown=case.around.caveat(
             "whether the SYNs or their answers were lost, or the host is down or filtered, looks the same",
             "" if gave_up else "the capture may end before the client gave up",
@@ -159,8 +164,10 @@ def handshake_aborted(case: Case) -> Iterator[Verdict]:
         return
     client, server = case.client, case.server
     resets = client.resets
+    if not resets or takes_synack(resets[0]) or server.said("old_incarnation_reset"):
+        return
     only_syn = client.packets - case.flow["syn_count"] <= len(resets)
-    if resets and only_syn and not takes_synack(resets[0]) and not server.said("old_incarnation_reset"):
+    if only_syn or spoke_late(case, client, resets[0]):
         scan = "from_socket" not in resets[0].facts
         yield Verdict(
             grade="confirmed",

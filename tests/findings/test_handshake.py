@@ -289,6 +289,33 @@ def test_a_half_open_scan() -> None:
     assert tale.codes() == ["handshake_aborted"]
 
 
+def test_a_scanner_whose_own_kernel_answers_first() -> None:
+    """The kernel resets what it has no socket for; the scanner's own TCP goes on seconds later."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.bare_reset()
+    tale.wait(15).client.data()
+    tale.server.bare_reset(seq=tale.server.next)
+    one = tale.one("handshake_aborted")
+    assert (one.grade, one.endpoint, one.cause) == ("confirmed", "client", "no_socket")
+    assert tale.codes() == ["handshake_aborted"]
+
+
+def test_a_client_that_goes_on_at_once_had_not_reset() -> None:
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.bare_reset(lost=True)
+    tale.client.ack()
+    tale.client.data()
+    tale.server.data()
+    tale.wait(1).client.data()
+    tale.server.ack()
+    assert "handshake_aborted" not in tale.codes()
+    assert tale.one("injected_reset").endpoint == "client"
+
+
 def test_a_cancelled_connect() -> None:
     tale = Tale()
     tale.client.syn()
