@@ -14,6 +14,7 @@ import click
 
 from observer.commands.shared import DONE, FOUND, notice, show
 from observer.outputs.choices import stack_options
+from observer.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from observer.capture import Chunk
@@ -40,6 +41,15 @@ if TYPE_CHECKING:
     help='Instead: watch a pipe as it grows; "-" is standard input (ssh HOST tcpdump -U -w - | observer live -r -).',
 )
 @click.option("-w", "--write", type=click.Path(path_type=Path), metavar="FILE", help="Keep the frames as pcapng.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep tables as Parquet parts and findings as JSON lines in this folder; starting again goes on in it.",
+)
+@click.option("--keep-mib", type=click.IntRange(1), metavar="MIB", help="Remove the oldest parts above this size.")
+@click.option("--keep-hours", type=float, metavar="HOURS", help="Remove parts older than this.")
 @click.option("--for", "for_s", type=float, metavar="SECONDS", help="Stop after so long.")
 @click.option("--user", metavar="NAME", help="Become this user once everything is open (as tcpdump -Z).")
 @click.option("--snaplen", type=click.IntRange(64, 262144), default=262144, show_default=True, metavar="OCTETS",
@@ -61,6 +71,9 @@ def command(
     interfaces: tuple[str, ...],
     source: str | None,
     write: Path | None,
+    output: Path | None,
+    keep_mib: int | None,
+    keep_hours: float | None,
     for_s: float | None,
     user: str | None,
     snaplen: int,
@@ -81,6 +94,7 @@ def command(
     """
     from observer.options import Options
     from observer.watch import Live
+    from observer.watch.clock import Clock
     from observer.watch.room import LIMIT
 
     with ExitStack() as stack_of:
@@ -93,9 +107,18 @@ def command(
         watchers: list[Any] = [teller]
         if write is not None:
             watchers.append(_Keeper(write, feed))
+        clock = Clock()
+        if output is not None:
+            from observer.watch.parts import Parts
+
+            watchers.append(Parts(
+                output, steady_ns=clock.steady_ns, complain=notice,
+                keep_octets=None if keep_mib is None else keep_mib << 20,
+                keep_s=None if keep_hours is None else keep_hours * 3600,
+            ))  # fmt: skip
         live = Live(
             feed, options=Options(stack=stack, time_wait_s=time_wait), notice=notice, limit=limit or LIMIT,  # type: ignore[arg-type]
-            watchers=watchers,
+            watchers=watchers, clock=clock,
         )  # fmt: skip
         notice(f"watching {'standard input' if source == '-' else source or ', '.join(interfaces)}; Ctrl-C ends it")
         with _signals({
@@ -137,19 +160,13 @@ def _signals(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[Non
             signal.signal(number, handler)
 
 
-class _Teller:
+class _Teller(Watcher):
     """Prints changes as they come."""
 
     def __init__(self, every_s: float | None, *, as_json: bool) -> None:
         self._every_s = every_s
         self._as_json = as_json
         self._begun = self._told = time.monotonic()
-
-    def take(self, chunk: Chunk) -> None:
-        """Look at nothing: findings are told, not packets."""
-
-    def forget(self, live: Live, keep: Any) -> None:
-        """Tell nothing: statistics say how many were forgotten."""
 
     def tick(self, live: Live, changes: Sequence[Change]) -> None:
         """Print what is new."""
@@ -184,7 +201,7 @@ class _Teller:
             sys.stdout.flush()
 
 
-class _Keeper:
+class _Keeper(Watcher):
     """Keeps frames in a file."""
 
     def __init__(self, path: Path, feed: Any) -> None:
@@ -199,12 +216,6 @@ class _Keeper:
 
             self._writer = PcapngWriter(self._path, self._feed.files[0])
         self._writer.write(chunk)
-
-    def tick(self, live: Live, changes: Sequence[Change]) -> None:
-        """Write nothing: frames were written as they came."""
-
-    def forget(self, live: Live, keep: Any) -> None:
-        """Keep what was written."""
 
     def end(self, live: Live, changes: Sequence[Change]) -> None:
         """Write how the capture ended, and close the file."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from observer.watch.announce import Announcer, Change
-from observer.watch.loop import Live, Watcher
+from observer.watch.loop import Live
+from observer.watch.watcher import Watcher
 
 if TYPE_CHECKING:
     from observer.options import Options

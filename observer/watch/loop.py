@@ -27,6 +27,7 @@ from observer.watch.announce import Announcer, Change, Row
 from observer.watch.clock import Clock
 from observer.watch.numbering import Numbering
 from observer.watch.room import LIMIT, make_room
+from observer.watch.watcher import Watcher
 from observer.wire import Decoder
 
 if TYPE_CHECKING:
@@ -78,22 +79,6 @@ class Feed(Protocol):
         """Release what is open."""
 
 
-class Watcher(Protocol):
-    """Whoever is told what a live observation sees: files, terminal, metrics."""
-
-    def take(self, chunk: Chunk) -> None:
-        """Frames came; they are valid until this returns."""
-
-    def tick(self, live: Live, changes: Sequence[Change]) -> None:
-        """Timers and findings were looked at."""
-
-    def forget(self, live: Live, keep: Any) -> None:
-        """There are too many connections: the tables still hold all, and will hold only these (bool) of them."""
-
-    def end(self, live: Live, changes: Sequence[Change]) -> None:
-        """It is over: these were the last changes."""
-
-
 class Live(Tables):
     """The tables of what is being captured, growing.
 
@@ -108,6 +93,8 @@ class Live(Tables):
         Where frames come from.
     capture
         What was captured so far, as `observation.CaptureInfo`.
+    numbering
+        From the tracker's numbers of connections to those that people see.
     notices
         Sentences about interfaces: down, gone, back, frames lost; the latest hundred.
     forgotten, evicted
@@ -137,7 +124,7 @@ class Live(Tables):
         self._speed = Speed(notice, engine)
         self._decoder = Decoder(self._speed.engine, self.options)
         self._tracker = Tracker(self._speed.engine, self.options)
-        self._numbering = Numbering()
+        self.numbering = Numbering()
         self._announcer = Announcer()
         self._limit = limit
         self._forgot = False  # since findings were last looked for
@@ -246,14 +233,16 @@ class Live(Tables):
         room = make_room(self._tracker.summary(now_ns), limit=self._limit, now_ns=now_ns)
         if room is None:
             return
-        numbers = self._numbering.of(numpy.arange(len(room.keep)))
+        numbers = self.numbering.of(numpy.arange(len(room.keep)))
         for watcher in self.watchers:
             watcher.forget(self, room.keep)
         kept = self._tracker.forget(room.keep)
         keep = numpy.zeros(len(room.keep), bool)
         keep[kept] = True
-        self._numbering.forget(keep)
+        self.numbering.forget(keep)
         self._announcer.retire(frozenset(numbers[~keep].tolist()))
+        for watcher in self.watchers:
+            watcher.forgot(kept)
         self._recent.clear()  # their marks have the old numbers
         self._recent_rows = 0
         self.forgotten += room.over
@@ -276,7 +265,7 @@ class Live(Tables):
         self.notices.extend(self.feed.notices())
         from observer.outputs.finding_rows import rows_as_json
 
-        findings = self._numbering.columns(self._observation().columns("findings"))
+        findings = self.numbering.columns(self._observation().columns("findings"))
         forgot, self._forgot = self._forgot, False
         return self._announcer.update(rows_as_json(findings), forgot=forgot)
 
@@ -294,15 +283,23 @@ class Live(Tables):
         )  # fmt: skip
         return Observation(None, self.options, seen, self._decoder, self._tracker, None)
 
+    def view(self, *, since_frame: int = 0, since_ns: int = 0) -> tuple[Observation, Any]:
+        """Give the tables as they are now, and what `Tracker.summary` says of each connection.
+
+        For watchers: both are right until they return, and count connections as the tracker does (see `numbering`).
+        """
+        observation = self._observation()
+        return observation, self._tracker.summary(observation.end_ns, since_frame=since_frame, since_ns=since_ns)
+
     def columns(self, table: str) -> schema.Columns:
         """Return the raw columns of a table as things are now: whole, as what they are made from goes on changing."""
         with self._lock:
-            columns = self._numbering.columns(self._observation().columns(table))
+            columns = self.numbering.columns(self._observation().columns(table))
             return schema.Columns(table, columns.rows, {name: columns[name] for name in columns}, columns.addresses)
 
     def _frame(self, table: str) -> pandas.DataFrame:
         with self._lock:
-            return schema.from_columns(table, self._numbering.columns(self._observation().columns(table)))
+            return schema.from_columns(table, self.numbering.columns(self._observation().columns(table)))
 
     def finding_rows(self) -> list[Row]:
         """Give all findings as they were when last looked at, as `outputs.finding_rows.rows_as_json` does."""
@@ -361,7 +358,7 @@ class Live(Tables):
     @property
     def connections(self) -> int:
         """Connections so far, those that were forgotten among them."""
-        return self._numbering.total(self._tracker.stream_count)
+        return self.numbering.total(self._tracker.stream_count)
 
     @property
     def segments(self) -> int:

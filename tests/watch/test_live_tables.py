@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -10,7 +11,7 @@ from feed import FileFeed
 
 import observer
 from observer import kernels
-from observer.watch import Change, Live
+from observer.watch import Change, Live, Watcher
 from observer.watch.clock import Clock
 
 CAPTURES = Path(__file__).resolve().parents[2] / "captures"
@@ -50,15 +51,9 @@ def test_same_tables_with_a_tick_after_every_frame(name: str) -> None:
 def test_findings_are_raised_once_and_then_followed() -> None:
     told: list[Change] = []
 
-    class Notes:
-        def take(self, chunk: object) -> None:
-            pass
-
-        def tick(self, live: Live, changes: list[Change]) -> None:
+    class Notes(Watcher):
+        def tick(self, live: Live, changes: Sequence[Change]) -> None:
             told.extend(changes)
-
-        def forget(self, live: Live, keep: object) -> None:
-            pass
 
         end = tick
 
