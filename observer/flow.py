@@ -1,22 +1,24 @@
 """One connection of an observation: its packets with both endpoints' states, its transitions, its events.
 
-Never here: text or pictures (outputs, plots).
+Never here: layout or drawing (outputs, plots).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 
 from observer import schema
 from observer import segments as seg
-from observer.errors import ObserverError
+from observer.errors import ObserverError, OptionError
 from observer.findings import call_columns
+from observer.outputs.finding_rows import chosen_findings
 from observer.schema import Columns
 from observer.tables import event_columns, transition_columns
 from observer.tcp.layout import M_MARKS, M_STREAM, MARK_STRIDE
@@ -26,8 +28,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from observer.observation import Observation
+    from observer.outputs.html import Told
 
 Array = Any
+
+QUICK_FRAMES: Final = 1_000_000
+"""A capture of so many frames is read again in half a second: quick enough for showing a value in a notebook."""
+PICTURE_DPI: Final = 100
+PICTURE_COLOURS: Final = 128
+"""Colours of a picture in a notebook: states, their hatches and grey text have no more, and it takes a third."""
 
 
 class Kept:
@@ -230,16 +239,72 @@ class Flow:
         """What both applications' socket calls did, as far as the wire tells."""
         return schema.from_columns("calls", self.columns("calls"))
 
+    @cached_property
+    def findings(self) -> pandas.DataFrame:
+        """What was found of it, and of the populations that it is part of, the worst first."""
+        return schema.from_columns("findings", self.columns("findings"))
+
+    @cached_property
+    def resets(self) -> pandas.DataFrame:
+        """Its RSTs: who sent them, of which class, accepted or not."""
+        return schema.from_columns("resets", self.columns("resets"))
+
     def columns(self, table: str) -> Columns:
-        """Raw columns of "flows", "packets", "transitions", "events" or "calls" for this connection alone."""
+        """Raw columns of a table for this connection alone.
+
+        One of "flows", "packets", "transitions", "events", "calls", "findings", "resets".
+        """
+        observation, stream = self.observation, self.stream
         if table == "packets":
-            return packet_columns(self.observation, [self.stream])
+            return packet_columns(observation, [stream])
         if table == "flows":
-            return self.observation.columns("flows").part(self.stream, self.stream + 1)
+            return observation.columns("flows").part(stream, stream + 1)
         if table == "calls":
-            return call_columns(self.observation, [self.stream])
-        maker = transition_columns if table == "transitions" else event_columns
-        return maker(self.observation, [self.stream])
+            return call_columns(observation, [stream])
+        if table == "findings":
+            mine = numpy.arange(observation.columns("flows").rows) == stream
+            return chosen_findings(observation.columns("findings"), (), mine)
+        if table == "resets":
+            resets = observation.columns("resets")
+            return resets.take(numpy.asarray(resets["stream"]) == stream)
+        makers = {"transitions": transition_columns, "events": event_columns}
+        if table not in makers:
+            raise OptionError(f"a connection has no table {table!r}")
+        return makers[table](observation, [stream])
+
+    def scapy(self) -> Any:
+        """Its packets as a scapy PacketList, with their times; reads the capture again.
+
+        Raises
+        ------
+        ObserverError
+            A source that cannot be read twice (a pipe), or that has changed.
+        """
+        from observer.frames import scapy_packets
+
+        sources = self.observation.sources
+        frames = numpy.unique(numpy.asarray(self.columns("packets")["frame"], numpy.int64))
+        if not _can_read_again(sources):
+            raise ObserverError("the packets of a pipe are gone when it has been read: save it to a file")
+        every = self.observation.capture.frames
+        return scapy_packets(sources, frames.tolist(), frames=every, name=f"stream {self.stream}")
+
+    def explain(self, *, everything: bool = False, width: int = 80) -> Told:
+        """Tell its story as text that prints well: each segment with both ends' states beside it.
+
+        Parameters
+        ----------
+        everything
+            Show every segment; long uneventful runs are folded otherwise.
+        width
+            Columns to use.
+        """
+        from observer.outputs.explain import render_explain
+        from observer.outputs.html import Told
+
+        names = ("flows", "packets", "transitions", "events", "calls", "findings")
+        tables = {name: self.columns(name) for name in names}
+        return Told(render_explain(tables, width=width, everything=everything))
 
     def plot(self, name: str = "ladder", *, ax: Axes | None = None, **options: Any) -> Axes:
         """Draw a picture of it.
@@ -257,5 +322,80 @@ class Flow:
 
         return draw(name, self, ax=ax, **options)
 
+    def picture(self, name: str = "ladder", *, dpi: int = PICTURE_DPI, **options: Any) -> bytes:
+        """Draw a picture of it as the octets of a PNG; no window and no notebook shows it."""
+        import io
+
+        from observer.plots import draw, style
+
+        octets = io.BytesIO()
+        with style.offscreen():
+            figure: Any = draw(name, self, **options).figure
+            figure.savefig(octets, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+        return _fewer_colours(octets.getvalue())
+
+    def picture_html(self, name: str = "ladder", **options: Any) -> str:
+        """Draw a picture of it as an element of HTML, or say in a sentence why it is left out."""
+        from observer.outputs.html import note_html, picture_html
+
+        reason = packets_missing(self.observation, self.stream)
+        if reason:
+            return note_html(f"No picture of stream {self.stream}: {reason}.")
+        try:
+            return picture_html(self.picture(name, **options), f"{name} of stream {self.stream}")
+        except ObserverError as error:  # the file is gone, or has changed
+            return note_html(f"No picture of stream {self.stream}: {error}.")
+
+    def _head(self) -> list[Any]:
+        from observer.outputs.story_head import render_facts
+
+        flow = self.columns("flows")
+        packets = sum(int(numpy.asarray(flow[f"{side}_packets"])[0]) for side in ("client", "server"))
+        return list(render_facts(flow, packets, 100))
+
+    def _repr_html_(self) -> str:
+        from observer.outputs.html import flow_html
+
+        story: list[Any] = []
+        if not packets_missing(self.observation, self.stream):
+            with suppress(ObserverError):  # picture_html says it
+                story = list(self.explain(width=110).lines)
+        return flow_html(
+            self._head(), self.columns("findings"), story, begin_ns=self.observation.begin_ns,
+            picture=self.picture_html(),
+        )  # fmt: skip
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from observer.outputs.html import Told
+
+        printer.text(repr(self) if cycle else str(Told(self._head())))
+
     def __repr__(self) -> str:
         return f"<Flow {self.stream} of {self.observation!r}>"
+
+
+def packets_missing(observation: Observation, stream: int) -> str:
+    """Say why the packets of a connection cannot be had within a moment; "" if they can."""
+    if observation.kept is not None and stream in observation.kept.streams:
+        return ""
+    if not _can_read_again(observation.sources):
+        return "the packets of a pipe are gone when it has been read"
+    if observation.capture.frames > QUICK_FRAMES:
+        return (
+            f"all {observation.capture.frames:,} frames would be read again; "
+            f"obs.flow({stream}).plot() does so and draws it"
+        )
+    return ""
+
+
+def _fewer_colours(octets_png: bytes) -> bytes:
+    """Return a PNG with a palette: a fraction of the size, for pictures that are kept in notebooks."""
+    import io
+
+    from PIL import Image
+
+    octets = io.BytesIO()
+    with Image.open(io.BytesIO(octets_png)) as image:
+        small = image.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+        small.save(octets, format="PNG", optimize=True)
+    return octets.getvalue()

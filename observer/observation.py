@@ -21,16 +21,17 @@ from observer.findings import call_columns, find, population_columns, reset_colu
 from observer.options import Options
 from observer.roles import Roles
 from observer.tables import FlowTable, event_columns, history_columns, skipped_columns, transition_columns
-from observer.tcp.states import MACHINE, Machine
 from observer.tcp.tracker import Tracker
+from observer.views import Tables, Views
 from observer.wire import Decoder
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
 
     from observer.flow import Flow, Kept
     from observer.outputs.summary import Summary
+
+__all__ = ["CaptureInfo", "Observation", "Tables"]
 
 
 @dataclass
@@ -59,71 +60,7 @@ class CaptureInfo:
     interrupted: bool = False
 
 
-class Tables:
-    """The tables of an observation as DataFrames, each made when first asked for from its raw `columns`."""
-
-    def columns(self, table: str) -> schema.Columns:
-        """Return the raw columns of a table."""
-        raise NotImplementedError
-
-    @cached_property
-    def flows(self) -> pandas.DataFrame:
-        """One row per connection incarnation, numbered as Wireshark's tcp.stream."""
-        return schema.from_columns("flows", self.columns("flows"))
-
-    @cached_property
-    def transitions(self) -> pandas.DataFrame:
-        """One row per change of an endpoint's state, in time order; leave out retracted ones to fold in hindsight."""
-        return schema.from_columns("transitions", self.columns("transitions"))
-
-    @cached_property
-    def events(self) -> pandas.DataFrame:
-        """Everything else that is notable."""
-        return schema.from_columns("events", self.columns("events"))
-
-    @cached_property
-    def skipped(self) -> pandas.DataFrame:
-        """Every frame that gave no segment, counted by reason, and every damage of a file."""
-        return schema.from_columns("skipped", self.columns("skipped"))
-
-    @cached_property
-    def findings(self) -> pandas.DataFrame:
-        """What is wrong, or worth knowing: one row per finding, the worst first."""
-        return schema.from_columns("findings", self.columns("findings"))
-
-    @cached_property
-    def resets(self) -> pandas.DataFrame:
-        """Every RST: who sent it, its class, from a live socket or none, accepted or not."""
-        return schema.from_columns("resets", self.columns("resets"))
-
-    @cached_property
-    def calls(self) -> pandas.DataFrame:
-        """The socket view: what the applications' calls did, as far as the wire tells."""
-        return schema.from_columns("calls", self.columns("calls"))
-
-    @cached_property
-    def population(self) -> pandas.DataFrame:
-        """Number of endpoints in each state over time, for each listener and each host: one row per change."""
-        return schema.from_columns("population", self.columns("population"))
-
-    def plot(self, name: str, *, ax: Axes | None = None, **options: Any) -> Axes:
-        """Draw a picture of all connections.
-
-        Parameters
-        ----------
-        name
-            One of the plots of scope "observation": "states", "population", ... (see `observer.plots`).
-        ax
-            Where to draw; default: a new figure.
-        options
-            What that plot offers.
-        """
-        from observer.plots import draw
-
-        return draw(name, self, ax=ax, **options)
-
-
-class Observation(Tables):
+class Observation(Views):
     """What a capture says about its TCP connections.
 
     Tables are pandas DataFrames, made when first asked for; `columns` gives the same without pandas.
@@ -174,10 +111,14 @@ class Observation(Tables):
         """Raw transitions of the streams first .. stop - 1, by stream and endpoint, see `findings.source.Source`."""
         return history_columns(self, first, stop)
 
-    @property
-    def machine(self) -> Machine:
-        """The state machine that drives both endpoints, as data."""
-        return MACHINE
+    def summary(self, *, findings: schema.Columns | None = None, chosen: Any = None, selection: str = "") -> Summary:
+        """Everything in numbers, see `Views.summary`."""
+        from observer.outputs.summary import summarise
+
+        return summarise(
+            self.capture, self.segments, self.columns("skipped"), self.columns("flows"), quoted=self.quoted_frames,
+            findings=self.columns("findings") if findings is None else findings, chosen=chosen, selection=selection,
+        )  # fmt: skip
 
     @property
     def begin_ns(self) -> int:

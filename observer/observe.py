@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from observer import kernels
@@ -66,7 +67,7 @@ def read(
     sources: Any,
     *,
     options: Options | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     notice: Notice | None = None,
     keep: Collection[int] = (),
     engine: kernels.Engine | None = None,
@@ -81,7 +82,8 @@ def read(
     options
         Timers and thresholds; default `Options()`.
     progress
-        Called some times a second with octets read, octets in all or None, frames read.
+        True: a bar, on a terminal or in a notebook, if it takes longer than a second.  Else called some times a second
+        with octets read, octets in all or None, frames read.
     notice
         Told of what takes unexpectedly long (compiling, once on a machine).
     keep
@@ -105,6 +107,9 @@ def read(
     >>> obs.flows.client_state.tolist(), obs.flows.server_state.tolist()
     (['SYN_SENT'], ['CLOSED'])
     """
+    if isinstance(progress, bool):
+        with _bar(progress) as shown:
+            return read(sources, options=options, progress=shown, notice=notice, keep=keep, engine=engine)
     options = options or Options()
     speed = Speed(notice, engine)
     capture = open_capture(sources, engine=speed.engine)
@@ -127,6 +132,14 @@ def read(
         sources, options, info, decoder, tracker, kept,
         again=lambda streams: read(sources, options=options, keep=set(streams)).kept,
     )  # fmt: skip
+
+
+def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:
+    if not wanted:
+        return nullcontext()
+    from observer.outputs.progress import bar
+
+    return bar()
 
 
 def _keeper(streams: Collection[int]) -> Kept | None:

@@ -201,6 +201,35 @@ def instant(text: str, begin_ns: int) -> int:
     )
 
 
+def as_moment(moment: Any) -> str | None:
+    """Write an instant as `Selection` takes it: text, seconds, or what `datetime` and pandas have for times.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime, timedelta
+    >>> as_moment(datetime(2026, 11, 21, tzinfo=UTC)), as_moment(timedelta(seconds=1.5)), as_moment(1.25)
+    ('1795219200.000000000', '+1.500000000', '1.25')
+    """
+    from datetime import UTC, datetime, timedelta
+
+    if moment is None or isinstance(moment, str):
+        return moment
+    if isinstance(moment, timedelta):
+        return f"+{_seconds(moment)}"
+    if isinstance(moment, datetime):
+        known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return _seconds(known - datetime(1970, 1, 1, tzinfo=UTC), getattr(moment, "nanosecond", 0))
+    return str(moment)
+
+
+def _seconds(span: Any, nanoseconds: int = 0) -> str:
+    """Write a timedelta as seconds with nine digits; what pandas has below a microsecond is added."""
+    whole = (span.days * 86400 + span.seconds) * 10**9 + span.microseconds * 1000
+    whole += nanoseconds or getattr(span, "nanoseconds", 0)
+    sign, whole = ("-", -whole) if whole < 0 else ("", whole)
+    return f"{sign}{whole // 10**9}.{whole % 10**9:09d}"
+
+
 def nothing_chosen(selection: Selection, flows: int) -> str:
     """Say that nothing was chosen."""
     return f"none of {count(flows, 'connection')} matches {selection.words(None)}"

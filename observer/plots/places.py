@@ -54,7 +54,8 @@ def flow_texts(flows: Columns, streams: Array, *, server: bool) -> list[str]:
     clients = (numbers(flows, "client_addr") << PORT_BITS | numbers(flows, "client_port"))[streams].tolist()
     servers = listeners(flows)[streams].tolist()
     found = []
-    for stream, client, own in zip(streams.tolist(), clients, servers, strict=True):
+    # a table of some connections is in the same order, and names each by its number in Wireshark
+    for stream, client, own in zip(numbers(flows, "stream")[streams].tolist(), clients, servers, strict=True):
         name = f"{stream}  {listener_text(flows, client)}"
         found.append(f"{name} > {listener_text(flows, own)}" if server else name)
     return found
