@@ -22,8 +22,6 @@ if typing.TYPE_CHECKING:
 Array = Any
 ABOUT_NS = 1_000_000_000
 """A connection that went on a second before still tells about its host."""
-LISTENERS_SOUGHT = 8
-"""So many listeners are looked for one by one; whoever asks for more has all connections sorted."""
 ADDRESS_SHIFT = 16
 """A listener is one number: address code << 16 | port."""
 
@@ -76,6 +74,9 @@ class Around:
         Frames that the capturing machine says it lost.
     """
 
+    LISTENERS_SOUGHT = 8
+    """So many listeners are looked for one by one; whoever asks for more has all connections sorted."""
+
     def __init__(
         self,
         crowd: Crowd,
@@ -103,7 +104,7 @@ class Around:
     def of_listener(self, key: int) -> Array:
         """Streams of the connections to one listener, ascending."""
         if key not in self._of_listener:
-            if len(self._of_listener) < LISTENERS_SOUGHT:  # comparing all is some twenty times quicker than sorting all
+            if len(self._of_listener) < self.LISTENERS_SOUGHT:  # comparing is twenty times quicker than sorting
                 self._of_listener[key] = numpy.flatnonzero(self.crowd.server == key)
             else:
                 order, keys = self._by_listener

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 if typing.TYPE_CHECKING:
     from observer.findings.around import Around
@@ -68,9 +68,12 @@ class End:
         self._flow = flow
         self.steps = [step for step in steps if step.certainty != "retracted"]
         """Its history, in order."""
-        self.withdrawn = [step for step in steps if step.certainty == "retracted"]
+        whole = len(self.steps) == len(steps)
+        self.withdrawn = [] if whole else [step for step in steps if step.certainty == "retracted"]
         """What was assumed of it and contradicted by itself later."""
         self.notes = [note for note in notes if note.endpoint == name]
+        self.resets = [note for note in self.notes if note.event == "reset"][:LOOKED_AT]
+        """The RSTs in its name, in order; the first LOOKED_AT of them."""
 
     def count(self, column: str) -> int:
         """A number of its row, by the column's name without the side: packets, octets, retransmitted, rtt_ns…
@@ -125,11 +128,6 @@ class End:
         """What was noted of it under these names, in order."""
         return [note for note in self.notes if note.event in events]
 
-    @cached_property
-    def resets(self) -> list[Note]:
-        """The RSTs in its name, in order; the first LOOKED_AT of them."""
-        return self.said("reset")[:LOOKED_AT]
-
 
 class Case:
     """One connection.
@@ -156,20 +154,11 @@ class Case:
         self.flow = flow
         self.around = around
         self.notes = notes
-        self._steps = steps
-
-    @cached_property
-    def client(self) -> End:
-        return End("client", self.flow, self._steps[0], self.notes)
-
-    @cached_property
-    def server(self) -> End:
-        return End("server", self.flow, self._steps[1], self.notes)
-
-    @property
-    def ends(self) -> tuple[End, End]:
-        """Client, then server."""
-        return self.client, self.server
+        self.client = End("client", flow, steps[0], notes)
+        self.server = End("server", flow, steps[1], notes)
+        self.ends = (self.client, self.server)
+        self.forged: dict[Note, bool] = {}
+        """What was found of its resets so far, see `forgery.is_forged`."""
 
     def end(self, name: str) -> End:
         """The endpoint of that name."""
@@ -216,8 +205,3 @@ class Case:
 
         code = self.flow["tap"]
         return None if code < 0 else TAPS[code]
-
-
-def as_row(columns: Mapping[str, Any], index: int) -> dict[str, int]:
-    """One row of columns that were turned into lists."""
-    return {name: values[index] for name, values in columns.items()}

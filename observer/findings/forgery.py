@@ -81,9 +81,11 @@ def _echoes(end: End, reset: Note) -> bool:
 
 def is_forged(case: Case, end: End, reset: Note) -> bool:
     """Whether a RST in an endpoint's name is suspected not to be its own."""
-    counted = votes(case, end, reset)
-    told = any(note.frame == reset.frame for note in end.said("reset_forged"))
-    return (told and bool(counted)) or len(counted) >= 2
+    if reset not in case.forged:  # several judges ask
+        counted = votes(case, end, reset)
+        told = any(note.frame == reset.frame for note in end.said("reset_forged"))
+        case.forged[reset] = (told and bool(counted)) or len(counted) >= 2
+    return case.forged[reset]
 
 
 def injected_reset(case: Case) -> Iterator[Verdict]:

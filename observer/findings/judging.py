@@ -11,14 +11,15 @@ Never here: a criterion (each stands with its finding).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy
 
 from observer.findings import around as near
 from observer.findings.around import ADDRESS_SHIFT, Around, Crowd
-from observer.findings.case import Case, Note, Step, as_row
+from observer.findings.case import Case, Note, Step
 from observer.findings.source import Source
 from observer.findings.survey import SPAN_STATES, Marks, Spans, Survey
 from observer.findings.verdict import Verdict
@@ -26,9 +27,12 @@ from observer.registry import Finding, collect
 from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded, Columns
 
 Array = Any
+Judge = Callable[[Case], Iterable[Verdict]]
 
 PART_ROWS: Final = 8192
 """Connections looked at at once: their rows stay in the caches."""
+PART_CASES: Final = 256
+"""Marked connections whose events are looked up at once."""
 SIDE_COLUMNS: Final = (
     "packets", "octets", "unique_octets", "retransmitted", "zero_windows", "keepalives", "rtt_ns", "state",
     "certainty", "last_time",
@@ -78,19 +82,22 @@ class Judging:
 
     def cases(self) -> Iterator[Case]:
         """The marked connections, in order of their numbers."""
-        for stream, row in self._rows.items():
-            yield Case(stream, row, self._steps.get(stream, ([], [])), self._notes.of(stream), self.around)
+        streams = list(self._rows)
+        for start in range(0, len(streams), PART_CASES):
+            part = streams[start : start + PART_CASES]
+            for stream, notes in zip(part, self._notes.of(part), strict=True):
+                yield Case(stream, self._rows[stream], self._steps.get(stream, ([], [])), notes, self.around)
 
     def verdicts(self) -> list[Verdict]:
         """All that there is to find, in no particular order."""
-        judges = [(finding, frozenset(wake.event for wake in finding.wakes)) for finding in self.findings]
         found: dict[str, list[Verdict]] = {finding.name: [] for finding in self.findings}
+        judges: dict[frozenset[str], list[tuple[Finding, Judge]]] = {}
         for case in self.cases():
-            said = {note.event for note in case.notes}
-            for finding, wakes in judges:
-                if finding.judge is None or (finding.wakes_flows is None and said.isdisjoint(wakes)):
-                    continue
-                for verdict in finding.judge(case):
+            said = frozenset([note.event for note in case.notes])
+            if said not in judges:  # few combinations of events, many connections
+                judges[said] = self._judges(said)
+            for finding, judge in judges[said]:
+                for verdict in judge(case):
                     self._complete(verdict, finding, case)
                     found[finding.name].append(verdict)
         survey = Survey(self.around, self.spans, found, self.flows, self._notes.of_event)
@@ -100,6 +107,15 @@ class Judging:
                     self._complete(verdict, finding, None)
                     found[finding.name].append(verdict)
         return [verdict for verdicts in found.values() for verdict in verdicts]
+
+    def _judges(self, said: frozenset[str]) -> list[tuple[Finding, Judge]]:
+        """Who looks at a connection of which these events were noted."""
+        return [
+            (finding, finding.judge)
+            for finding in self.findings
+            if finding.judge is not None
+            and (finding.wakes_flows is not None or not said.isdisjoint(wake.event for wake in finding.wakes))
+        ]
 
     def _complete(self, verdict: Verdict, finding: Finding, case: Case | None) -> None:
         verdict.code = finding.name
@@ -131,9 +147,10 @@ class Judging:
             rows = numpy.arange(part.rows) if self._everything else numpy.flatnonzero(mask)
             if not len(rows) and (read["client_packets"] + read["server_packets"] <= 1).all():
                 self._lone_parts.add(start)
-            lists = {name: read[name][rows].tolist() for name in FLOW_COLUMNS} if len(rows) else {}
-            for index, row in enumerate(rows.tolist()):
-                self._rows[start + row] = as_row(lists, index)
+            if len(rows):
+                lists = (read[name][rows].tolist() for name in FLOW_COLUMNS)
+                for row, values in zip(rows.tolist(), zip(*lists, strict=True), strict=True):
+                    self._rows[start + row] = dict(zip(FLOW_COLUMNS, values, strict=True))
         source = self.source
         return Around(
             crowd, options, begin_ns=source.begin_ns, end_ns=source.end_ns, lost_frames=source.lost_frames,
@@ -164,14 +181,17 @@ class Judging:
         rows = numpy.flatnonzero(marked[read["stream"]])
         if not len(rows):
             return
-        names = causes.values
-        for stream, endpoint, time, frame, before, after, certainty, proof, cause in zip(
-            *(read[name][rows].tolist() for name in STEP_COLUMNS),
-            numpy.asarray(causes.codes)[rows].tolist(),
-            strict=True,
-        ):
-            step = Step(time, frame, STATES[before], STATES[after], names[cause], CERTAINTIES[certainty], proof)
-            self._steps.setdefault(stream, ([], []))[endpoint].append(step)
+        columns = {name: read[name][rows].tolist() for name in STEP_COLUMNS}
+        steps = map(
+            Step, columns["time"], columns["frame"], map(STATES.__getitem__, columns["from_state"]),
+            map(STATES.__getitem__, columns["to_state"]),
+            map(causes.values.__getitem__, numpy.asarray(causes.codes)[rows].tolist()),
+            map(CERTAINTIES.__getitem__, columns["certainty"]), columns["proof_frame"],
+        )  # fmt: skip
+        for stream, endpoint, step in zip(columns["stream"], columns["endpoint"], steps, strict=True):
+            if stream not in self._steps:
+                self._steps[stream] = ([], [])
+            self._steps[stream][endpoint].append(step)
 
 
 class _Read(dict[str, Array]):
@@ -231,19 +251,23 @@ class _Notes:
         rows = numpy.flatnonzero(self._codes == list(self._names).index(event))
         return self._stream[rows], self._columns["time"][rows]
 
-    def of(self, stream: int) -> list[Note]:
-        """Events of one connection, in the order of the capture."""
+    def of(self, streams: Sequence[int]) -> Iterator[list[Note]]:
+        """Events of each of these connections, in the order of the capture."""
         if self._order is None:
             # by stream; within a stream the capture's order stays
             self._order = numpy.argsort(self._stream, kind="stable")
             self._sorted = self._stream[self._order]
-        low, high = numpy.searchsorted(self._sorted, (stream, stream + 1))
-        rows = self._order[low:high]
-        read = [self._columns[name][rows].tolist() for name in NOTE_COLUMNS]
-        return [
-            Note(time, frame, ENDPOINTS[endpoint], self._names[code], value, self._facts[facts], *rest)
-            for time, frame, endpoint, code, value, facts, *rest in zip(*read, strict=True)
-        ]
+        lows = numpy.searchsorted(self._sorted, streams, "left").tolist()
+        highs = numpy.searchsorted(self._sorted, streams, "right").tolist()
+        pieces = [self._order[low:high] for low, high in zip(lows, highs, strict=True)]
+        rows = numpy.concatenate(pieces) if pieces else self._order[:0]
+        read = {name: self._columns[name][rows].tolist() for name in NOTE_COLUMNS}
+        read["endpoint"] = map(ENDPOINTS.__getitem__, read["endpoint"])
+        read["event"] = map(self._names.__getitem__, read["event"])
+        read["facts"] = map(self._facts.__getitem__, read["facts"])
+        notes = map(Note, *read.values())
+        for piece in pieces:
+            yield list(itertools.islice(notes, len(piece)))
 
 
 def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> None:

@@ -65,8 +65,11 @@ def interval_of(found: Silence) -> int:
 
 def _run(case: Case, end: End, event: str) -> Silence | None:
     """The last run of notes of an event after which the peer said nothing any more."""
+    notes = end.said(event)
+    if not notes:
+        return None
     heard = _last_heard(case.other(end))
-    notes = [note for note in end.said(event) if note.time > heard]
+    notes = [note for note in notes if note.time > heard]
     if not notes:
         return None
     count = max(note.value for note in notes) if event == "unanswered" else len(notes)
