@@ -57,11 +57,17 @@ def test_python_api_reads_without_pandas(captures: Path) -> None:
     assert not loaded & HEAVY
 
 
+ON_DEMAND = {
+    "translate.py": "only imported to compile kernels, by a function of observer.kernels",
+    "live_screen.py": "only imported to show a screen, by a function of observer.commands.live",
+}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module_imports_heavy_packages_inside_functions(path: Path) -> None:
     """Import-linter sees every import; only those at the top of a module cost every process."""
-    if path.name == "translate.py":
-        pytest.skip("only imported to compile kernels, by a function of observer.kernels")
+    if path.name in ON_DEMAND:
+        pytest.skip(ON_DEMAND[path.name])
     found = {name for node in top_level(ast.parse(path.read_text()).body) for name in imported(node)}
     assert not found & LAZY
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from observer.commands.shared import DONE, FOUND, notice, show
+from observer.errors import ObserverError
 from observer.outputs.choices import stack_options
 from observer.watch.watcher import Watcher
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1000), metavar="CONNECTIONS",
               help="Connections held at most; those that are over are forgotten first.  [default: 500000]")  # fmt: skip
 @click.option("--statistics", "every_s", type=float, metavar="SECONDS", help="Print what was captured, this often.")
+@click.option("--lines", is_flag=True, help="Print lines, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print changes as JSON, one object per line.")
 @click.option("--fail-on", type=click.Choice(["problem", "warning"]),
               help=f"Exit with status {FOUND} if there was a finding this bad.")  # fmt: skip
@@ -81,6 +83,7 @@ def command(
     no_promiscuous: bool,
     limit: int | None,
     every_s: float | None,
+    lines: bool,
     as_json: bool,
     fail_on: str | None,
     stack: str,
@@ -90,11 +93,14 @@ def command(
 
     BPF is a capture filter as tcpdump has it: observer live -i eth0 tcp port 443.
 
+    On a terminal it shows a screen (q leaves it); elsewhere, a line for each change.
+
     Ctrl-C or SIGTERM ends it: what was seen is summed up, and the exit status is 0.  SIGUSR1 prints statistics.
     """
     from observer.options import Options
     from observer.watch import Live
     from observer.watch.clock import Clock
+    from observer.watch.parts import Parts
     from observer.watch.room import LIMIT
 
     with ExitStack() as stack_of:
@@ -103,31 +109,53 @@ def command(
             buffer_octets=None if buffer_mib is None else buffer_mib << 20,
         )  # fmt: skip
         stack_of.callback(feed.close)
+        name = "standard input" if source == "-" else source or ", ".join(interfaces)
+        clock = Clock()
         teller = _Teller(every_s, as_json=as_json)
-        watchers: list[Any] = [teller]
+        watchers: list[Any] = []
         if write is not None:
             watchers.append(_Keeper(write, feed))
-        clock = Clock()
         if output is not None:
-            from observer.watch.parts import Parts
-
             watchers.append(Parts(
                 output, steady_ns=clock.steady_ns, complain=notice,
                 keep_octets=None if keep_mib is None else keep_mib << 20,
                 keep_s=None if keep_hours is None else keep_hours * 3600,
             ))  # fmt: skip
-        live = Live(
-            feed, options=Options(stack=stack, time_wait_s=time_wait), notice=notice, limit=limit or LIMIT,  # type: ignore[arg-type]
-            watchers=watchers, clock=clock,
-        )  # fmt: skip
-        notice(f"watching {'standard input' if source == '-' else source or ', '.join(interfaces)}; Ctrl-C ends it")
+        options = Options(stack=stack, time_wait_s=time_wait)  # type: ignore[arg-type]
+        live = Live(feed, options=options, notice=notice, limit=limit or LIMIT, watchers=watchers, clock=clock)
         with _signals({
             signal.SIGINT: live.quit, signal.SIGTERM: live.quit, signal.SIGUSR1: lambda: teller.statistics(live),
         }):  # fmt: skip
-            live.run(for_s=for_s)
+            if sys.stdout.isatty() and sys.stdin.isatty() and not (as_json or lines):
+                _show_screen(live, name, for_s)
+            else:
+                live.watchers.append(teller)
+                notice(f"watching {name}; Ctrl-C ends it")
+                live.run(for_s=for_s)
     if not as_json:
         _sum_up(live)
     return _status(live, fail_on)
+
+
+def _show_screen(live: Live, name: str, for_s: float | None) -> None:
+    """Watch in a thread, and show what is seen on the whole terminal until q is pressed or it is over."""
+    from observer.outputs.live_screen import LiveScreen
+    from observer.watch.board import Boards
+
+    boards = Boards()
+    live.watchers.append(boards)
+
+    def story(stream: int, width: int) -> str:
+        try:
+            return live.story(stream, width=width)
+        except ObserverError as error:
+            return f"No story: {error}."
+
+    live.start(for_s=for_s)
+    try:
+        LiveScreen(name, board=lambda: boards.latest, story=story, finished=lambda: live.ended).run()
+    finally:
+        live.stop()
 
 
 def _feed(interfaces: Sequence[str], source: str | None, *, bpf: str, **capture: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy
 
 from observer import schema
 from observer.errors import ObserverError
+from observer.flow import Flow, Kept
 from observer.kernels import Engine
 from observer.observation import CaptureInfo, Observation, Tables
 from observer.observe import Notice, Speed
@@ -136,6 +137,7 @@ class Live(Tables):
         self._failure: BaseException | None = None
         self._next_tick = self.clock.steady_ns()
         self._ended = False
+        self._seen: Observation | None = None
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -206,6 +208,7 @@ class Live(Tables):
 
     def _take(self, chunk: Chunk) -> None:
         """Take a chunk through decoding and tracking."""
+        self._seen = None
         if self._speed.wants_change(self.feed.frames, None):
             for part in (self.feed, self._decoder, self._tracker):
                 part.use(self._speed.engine)
@@ -230,6 +233,7 @@ class Live(Tables):
             return
         now_ns = self.clock.settled_ns()
         self._tracker.finish(now_ns)
+        self._seen = None
         room = make_room(self._tracker.summary(now_ns), limit=self._limit, now_ns=now_ns)
         if room is None:
             return
@@ -237,6 +241,7 @@ class Live(Tables):
         for watcher in self.watchers:
             watcher.forget(self, room.keep)
         kept = self._tracker.forget(room.keep)
+        self._seen = None
         keep = numpy.zeros(len(room.keep), bool)
         keep[kept] = True
         self.numbering.forget(keep)
@@ -261,6 +266,7 @@ class Live(Tables):
 
     def _look(self) -> list[Change]:
         """Judge, and compare with what was told."""
+        self._seen = None
         self.feed.statistics()
         self.notices.extend(self.feed.notices())
         from observer.outputs.finding_rows import rows_as_json
@@ -272,7 +278,9 @@ class Live(Tables):
     # --- what there is ------------------------------------------------------------------------------------
 
     def _observation(self) -> Observation:
-        """Make the observation as things are now; it is right until the next step."""
+        """Make the observation as things are now; it is right, and not made again, until the next step or tick."""
+        if self._seen is not None:
+            return self._seen
         if not self._ended:
             self._tracker.finish(self.clock.settled_ns())
         info = self.capture
@@ -281,7 +289,8 @@ class Live(Tables):
             files=info.files, frames=info.frames, first_time_ns=info.first_time_ns, last_time_ns=end,
             damages=info.damages, interrupted=info.interrupted,
         )  # fmt: skip
-        return Observation(None, self.options, seen, self._decoder, self._tracker, None)
+        self._seen = Observation(None, self.options, seen, self._decoder, self._tracker, None)
+        return self._seen
 
     def view(self, *, since_frame: int = 0, since_ns: int = 0) -> tuple[Observation, Any]:
         """Give the tables as they are now, and what `Tracker.summary` says of each connection.
@@ -290,6 +299,23 @@ class Live(Tables):
         """
         observation = self._observation()
         return observation, self._tracker.summary(observation.end_ns, since_frame=since_frame, since_ns=since_ns)
+
+    def story(self, stream: int, *, width: int = 80) -> str:
+        """Tell one connection's story as `observer explain` does, from the latest segments.
+
+        Raises
+        ------
+        ObserverError
+            There is no such connection, or it was forgotten.
+        """
+        with self._lock:
+            held = self.numbering.held(stream, self._tracker.stream_count)
+            if held is None:
+                known = "is no longer held" if 0 <= stream < self.connections else "does not exist"
+                raise ObserverError(f"connection {stream} {known}: there were {self.connections}, numbered from 0")
+            observation = self._observation()
+            observation.kept = Recent(held, list(self._recent))
+            return str(Flow(observation, held).explain(width=width))
 
     def columns(self, table: str) -> schema.Columns:
         """Return the raw columns of a table as things are now: whole, as what they are made from goes on changing."""
@@ -372,11 +398,11 @@ class Live(Tables):
 
     # --- in the background --------------------------------------------------------------------------------
 
-    def start(self) -> Live:
-        """Capture in a thread of its own."""
+    def start(self, *, for_s: float | None = None) -> Live:
+        """Capture in a thread of its own, see `run`."""
         if self._thread is not None:
             raise ObserverError("this live observation was started before; make another one")
-        self._thread = threading.Thread(target=self._background, name="observer live", daemon=True)
+        self._thread = threading.Thread(target=self._background, args=(for_s,), name="observer live", daemon=True)
         self._thread.start()
         return self
 
@@ -394,9 +420,14 @@ class Live(Tables):
             failure, self._failure = self._failure, None
             raise failure
 
-    def _background(self) -> None:
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self._ended
+
+    def _background(self, for_s: float | None) -> None:
         try:
-            self.run()
+            self.run(for_s=for_s)
         except BaseException as error:  # told to whoever asks next: a thread has nobody to tell
             self._failure = error
 
@@ -410,3 +441,12 @@ class Live(Tables):
         names = ", ".join(info.name for info in self.capture.files)
         state = "ended" if self._ended else "capturing" if self._thread is not None else "not started"
         return f"<Live: {names}, {state}, {self.capture.frames:,} frames, {self.connections:,} connections>"
+
+
+class Recent(Kept):
+    """The latest segments of one connection, where packets that were kept while reading stand otherwise."""
+
+    def __init__(self, stream: int, parts: Sequence[tuple[Any, Any]]) -> None:
+        super().__init__([stream])
+        for rows, marks in parts:
+            self.take(rows.ravel(), marks.ravel(), len(rows))

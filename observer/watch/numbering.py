@@ -48,6 +48,22 @@ class Numbering:
         known = self._kept[numpy.clip(streams, 0, kept - 1)]
         return numpy.where(streams < 0, streams, numpy.where(streams < kept, known, streams - kept + self._next))
 
+    def held(self, number: int, count: int) -> int | None:
+        """Give the tracker's number, of its `count` streams, of one that was given for good; None: it was forgotten.
+
+        Examples
+        --------
+        >>> numbering = Numbering()
+        >>> numbering.forget(numpy.array([True, False, True]))
+        >>> [numbering.held(number, 3) for number in (0, 1, 2, 3, 4)]
+        [0, None, 1, 2, None]
+        """
+        if number < self._next:
+            at = int(numpy.searchsorted(self._kept, number))
+            return at if at < len(self._kept) and self._kept[at] == number else None
+        at = number - self._next + len(self._kept)
+        return at if at < count else None
+
     def total(self, count: int) -> int:
         """Give how many connections there were in all, with `count` in the tracker."""
         return self._next + count - len(self._kept)
