@@ -5,6 +5,7 @@ Never here: what a picture shows.
 
 from __future__ import annotations
 
+import inspect
 import io
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -37,7 +38,7 @@ def draw(name: str, subject: Any, *, ax: Axes | None = None, **options: Any) -> 
     Raises
     ------
     OptionError
-        If there is no such picture, or none of that for what was given.
+        If there is no such picture, none of that for what was given, or it has no such option.
     """
     plot = choose(Plot, [name])[0]
     scope = "flow" if hasattr(subject, "stream") else "observation"
@@ -45,7 +46,24 @@ def draw(name: str, subject: Any, *, ax: Axes | None = None, **options: Any) -> 
         names = ", ".join(one.name for one in collect(Plot).values() if one.scope == scope)
         whole = {"flow": "one connection", "observation": "a whole observation"}
         raise OptionError(f"plot {name!r} shows {whole[plot.scope]}; of {whole[scope]} there are {names}")
+    known = offered(plot)
+    for option in options:
+        if option not in known:
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            raise OptionError(f"plot {name!r} has no option {option!r}; {there}")
     return plot.draw(subject, ax=ax, **options)
+
+
+def offered(plot: Plot) -> list[str]:
+    """Return the options that a plot offers, beside where to draw.
+
+    Examples
+    --------
+    >>> offered(choose(Plot, ["sequence"])[0])
+    ['style', 'side']
+    """
+    parameters = list(inspect.signature(plot.draw).parameters)
+    return [name for name in parameters[1:] if name != "ax"]
 
 
 def worst_streams(observation: ObservationSubject, most: int) -> list[int]:

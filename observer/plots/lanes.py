@@ -17,7 +17,7 @@ from observer.plots import places, style
 from observer.plots.places import Worst
 from observer.plots.stretches import Stretches, averages, most_at_once, span_ns, stretches
 from observer.plots.subject import numbers
-from observer.plots.words import count, duration
+from observer.plots.words import count, duration, safe
 from observer.registry import Plot
 from observer.schema import ENDPOINTS, STATES, Columns
 
@@ -151,7 +151,7 @@ def _runs(key: Array, ranked: Array, label: Any) -> list[Group]:
     begins = numpy.flatnonzero(numpy.diff(key[ranked], prepend=key[ranked[0]] - 1))
     parts = numpy.split(ranked, begins[1:])
     kept = parts if len(parts) <= GROUPS else parts[: GROUPS - 1]
-    groups = [Group(label(int(key[part[0]])), part) for part in kept]
+    groups = [Group(safe(label(int(key[part[0]]))), part) for part in kept]
     if len(kept) < len(parts):
         rest = numpy.concatenate(parts[len(kept) :])
         groups.append(Group(f"{len(parts) - len(kept):,} others", rest))
@@ -238,7 +238,7 @@ def _label_each(ax: Axes, subject: ObservationSubject, ranked: Array, worst: dic
         if stream in worst:
             one = worst[stream]
             ax.annotate(
-                one.code + f" +{one.more}" * (one.more > 0), (1, middle), xycoords=("axes fraction", "data"),
+                safe(one.code) + f" +{one.more}" * (one.more > 0), (1, middle), xycoords=("axes fraction", "data"),
                 xytext=(6, 0), textcoords="offset points", ha="left", va="center", fontsize=style.SMALL,
                 color=style.INK,
                 bbox={"boxstyle": "round,pad=0.15", "linewidth": 0.9, "facecolor": "#FFFFFF",

@@ -258,7 +258,7 @@ def _title(cells: Matrix) -> str:
 
 def _with_codes(names: list[str], whole: list[tuple[int, str]]) -> list[str]:
     codes = [code for _, code in whole] + [""] * (len(names) - len(whole))
-    return [f"{name}\n{code}" if code else name for name, code in zip(names, codes, strict=True)]
+    return [f"{name}\n{safe(code)}" if code else name for name, code in zip(names, codes, strict=True)]
 
 
 def _legend(ax: Axes) -> None:

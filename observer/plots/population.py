@@ -17,7 +17,7 @@ from observer.plots import places, style
 from observer.plots.places import PORT_BITS
 from observer.plots.stretches import span_ns
 from observer.plots.subject import numbers, texts
-from observer.plots.words import count, state_words
+from observer.plots.words import count, safe, state_words
 from observer.registry import Plot
 from observer.schema import ENDPOINTS, NULL_TIME, SEVERITIES, STATES, Coded
 
@@ -116,16 +116,17 @@ def population(
     Raises
     ------
     OptionError
-        The capture has no such listener or host, or both are given.
+        The capture has no such listener or host, both are given, or there is no such side.
     """
-    if ax is None:
-        ax = style.new_axes(10.0, 5.0)
+    if endpoint is not None and endpoint not in ENDPOINTS:
+        raise OptionError(f"endpoint {endpoint!r} is unknown; there are {', '.join(ENDPOINTS)}")
     episodes = _episodes(subject)
     place = _place(subject, listener, host, episodes)
     episodes = [episode for episode in episodes if _is_at(episode, place)]
     sides = range(len(ENDPOINTS)) if endpoint is None else [ENDPOINTS.index(endpoint)]
     steps = {side: _steps(subject, place, side) for side in sides}
     title = _title(subject, place, steps)
+    ax = style.new_axes(10.0, 5.0) if ax is None else ax
     if not any(one.most for one in steps.values()):
         return style.empty(ax, title, "no connection in any state but CLOSED and LISTEN")
     clock = style.clock(*span_ns(subject))
@@ -346,7 +347,7 @@ def _mark(ax: Axes, episodes: list[Episode], clock: style.Clock, end_ns: int) ->
         side = ENDPOINTS[episode.endpoint] + " " if episode.endpoint >= 0 else ""
         still = ", not ended" if episode.end is None else ""
         ax.annotate(
-            f"{episode.severity}: {side}{episode.code}{still}", (left, level), xycoords=ax.get_xaxis_transform(),
+            f"{episode.severity}: {side}{safe(episode.code)}{still}", (left, level), xycoords=ax.get_xaxis_transform(),
             xytext=(3, -3), textcoords="offset points", va="top", ha="left", fontsize=style.SMALL, color=style.INK,
         )  # fmt: skip
     if len(episodes) > len(shown):

@@ -17,7 +17,7 @@ import numpy
 from observer.errors import OptionError
 from observer.plots import style
 from observer.plots.subject import Machine, ObservationSubject, numbers
-from observer.plots.words import count, state_words
+from observer.plots.words import count, safe, state_words
 from observer.registry import Plot
 from observer.schema import CERTAINTIES, ENDPOINTS, STATES, Coded
 
@@ -180,7 +180,7 @@ def _box(ax: Axes, name: str, happened: Counted | None, beside: Sequence[Edge]) 
     ax.text(x, y, words, ha="center", va="center", fontsize=style.NORMAL - 0.8, color=style.BLACK, bbox=white, zorder=5,
             linespacing=1.2)  # fmt: skip
     if beside:
-        lines = "\n".join(f"→ CLOSED  {edge.events[0]}  {_side_text(edge.counts)}" for edge in beside)
+        lines = "\n".join(f"→ CLOSED  {safe(edge.events[0])}  {_side_text(edge.counts)}" for edge in beside)
         quiet = {**white, "boxstyle": "square,pad=0.15", "alpha": 0.8}
         dx, dy = BOX[0] / 2, BOX[1] / 2
         where, align, above = {
@@ -233,7 +233,9 @@ def _label(ax: Axes, at: Any, edge: Edge, *, with_counts: bool) -> None:
 
     used = any(edge.counts)
     colour = style.INK if used or not with_counts else style.FAINT
-    rows: list[Any] = [TextArea(event, textprops={"fontsize": style.SMALL, "color": colour}) for event in edge.events]
+    rows: list[Any] = [
+        TextArea(safe(event), textprops={"fontsize": style.SMALL, "color": colour}) for event in edge.events
+    ]
     parts: list[Any] = [
         TextArea(f"{word[0].upper()} {times:,}",
                  textprops={"fontsize": style.SMALL + 0.5, "color": style.ENDPOINT_COLOURS[word], "weight": "bold"})

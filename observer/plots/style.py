@@ -44,9 +44,7 @@ SMALL: Final = 7.0
 NORMAL: Final = 8.5
 LARGE: Final = 10.0
 """Sizes of text, points."""
-TITLE_LETTER_IN: Final = 0.085
-"""Width of a digit of a title, inches."""
-TITLE_SHARE: Final = 0.87
+TITLE_SHARE: Final = 0.85
 """Of the figure's width: what is left of it beside the labels of the vertical axis."""
 BELOW_PT: Final = 36.0
 """From the bottom of an Axes to a legend below tick labels and axis label, points."""
@@ -185,8 +183,16 @@ def finish(ax: Axes, title: str, *, xlabel: str = "", ylabel: str = "", grid: st
 
 def fitted(ax: Axes, title: str) -> str:
     """Break a title into lines that fit into the figure: two IPv6 addresses may be longer than it is wide."""
-    letters = int(TITLE_SHARE * ax.figure.get_figwidth() / TITLE_LETTER_IN)  # type: ignore[union-attr]
-    return "\n".join(textwrap.wrap(title, max(30, letters), break_long_words=False, break_on_hyphens=False))
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(size=LARGE)
+    width_pt = TextToPath().get_text_width_height_descent(title.replace(r"\$", "$"), font, False)[0]
+    room_pt = TITLE_SHARE * ax.figure.get_figwidth() * 72  # type: ignore[union-attr]
+    if width_pt <= room_pt:
+        return title
+    letters = max(30, int(len(title) * room_pt / width_pt))
+    return "\n".join(textwrap.wrap(title, letters, break_long_words=False, break_on_hyphens=False))
 
 
 def empty(ax: Axes, title: str, words: str) -> Axes:

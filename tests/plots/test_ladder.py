@@ -89,9 +89,9 @@ def test_words_along_arrows_do_not_turn_over() -> None:
 @pytest.mark.parametrize("segments", [10, 1000, 200_000])
 def test_long_transfers_are_folded_and_nothing_is_lost(segments: int) -> None:
     flow = MadeFlow(segments)
-    begin = time.perf_counter()
+    begin = time.process_time()
     ax = ladder(flow, max_rows=40)  # type: ignore[arg-type]
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     arrows = len(labelled(ax, "_segment"))
     assert arrows <= 40
     folded = [int(words.split(" segments")[0].replace(",", "")) for words in words_of(ax)

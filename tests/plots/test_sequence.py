@@ -96,10 +96,10 @@ def test_wrong_choices_name_the_right_ones(wrong: dict[str, str]) -> None:
 
 
 def test_many_segments_are_drawn_together() -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     ax = sequence(MadeFlow(500_000))  # type: ignore[arg-type]
     ax.figure.canvas.draw()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     drawn = bars(ax, "_segments")
     assert 100 < len(drawn) <= COLUMNS
     assert min(low for _, low, _ in drawn) == 0
