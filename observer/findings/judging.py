@@ -136,10 +136,13 @@ class Judging:
         crowd = Crowd(
             *(numpy.empty(count, kind) for kind in (*(numpy.int64,) * 4, numpy.uint8, numpy.uint8, numpy.uint16))
         )
+        copies = self._notes.copies(count)
         for start in range(0, count, PART_ROWS):
             part = self.flows.part(start, start + PART_ROWS)
             stop = start + part.rows
             read = _Read(part)
+            for side, number in copies.items():
+                read[f"{side}_packets"] = read[f"{side}_packets"] - number[start:stop]
             mask = marked[start:stop]
             for waker in wakers:
                 mask |= waker(read, options)
@@ -237,10 +240,23 @@ class _Notes:
             mask[self._stream[(self._value >= least[self._codes]) & (least[self._codes] != never)]] = True
         return mask
 
+    def copies(self, count: int) -> dict[str, Array]:
+        """By side: frames of each connection that the capture has twice, which no endpoint sent; {}: there are none."""
+        doubled = numpy.flatnonzero(self._codes == self._code("duplicate_frame"))
+        if not len(doubled):
+            return {}
+        stream, endpoint = self._stream[doubled], self._columns["endpoint"][doubled]
+        return {
+            side: numpy.bincount(stream[endpoint == number], minlength=count)
+            for number, side in enumerate(ENDPOINTS)
+        }  # fmt: skip
+
+    def _code(self, name: str) -> int:
+        return list(self._names).index(name) if name in self._names else -1
+
     def of_event(self, name: str) -> Marks:
         """All events of one name."""
-        code = list(self._names).index(name) if name in self._names else -1
-        rows = numpy.flatnonzero(self._codes == code)
+        rows = numpy.flatnonzero(self._codes == self._code(name))
         columns = self._columns
         return Marks(columns["time"][rows], columns["frame"][rows], columns["value"][rows], self._stream[rows])
 

@@ -234,7 +234,8 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
        stacks that do not number their atomic datagrams, as 4.1 allows, send 0);
     2. or, with identification 0 or IPv6, equal likewise, timestamps and SACK included, no RST, and the peer silent
        since: duplicate ACKs and resets are provoked, one by one (where the peer cannot be seen, this is said only of
-       segments that take sequence space);
+       segments that take sequence space); or the peer has acknowledged it since, so that nobody repeats it so soon;
+       or a SYN or RST, once a copy was found in this flow: a second one would say nothing new;
     3. or, once a copy was found in this flow, with one of the last OLDER_IDS identifications of this sender that have
        indeed been seen: copies from a second tap arrive some packets late, between others and out of order.
 
@@ -253,7 +254,11 @@ def repeats_frame(flows: Int64s, x: int, y: int, rows: Int64s, s: int, duplicate
             return MARK_DUPLICATE_FRAME
         visible = flows[y + A_FLAGS] & SENT
         silent = flows[y + A_ACK_TIME] < flows[x + A_ACK_TIME] if visible else end != rows[s + SEQ]
-        if silent and (rows[s + FLAGS] & RST) == 0:
+        if flows[y + A_FLAGS] & ACKING and end != rows[s + SEQ] and not lt(flows[y + A_ACK], end):
+            silent = True
+        if rows[s + FLAGS] & RST or (rows[s + FLAGS] & SYN and not silent):
+            silent = flags & DOUBLED != 0
+        if silent:
             return MARK_DUPLICATE_FRAME
     if flags & DOUBLED and number:
         back = (flows[x + A_STAMP] - number) & 0xFFFF

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from observer import segments as seg
 from observer.segments import ACK_FLAG, RST
-from tests.findings.telling import Tale, at_port, found_in, siblings, together
-from tests.tcp.segments import SECOND
+from tests.findings.telling import Tale, at_port, found_in, observe, siblings, together
+from tests.tcp.segments import SECOND, Row
 
 
 def opened(tale: Tale | None = None, **ack: bool) -> Tale:
@@ -379,3 +380,23 @@ def test_icmp_to_an_established_connection_is_a_hint() -> None:
     one = tale.one("icmp_unreachable")
     assert (one.grade, one.cause, one.end) == ("confirmed", "host", None)
     assert "established connection" in one.summary
+
+
+def test_a_capture_that_has_every_frame_twice_counts_each_once() -> None:
+    """A copy of the SYN-ACK behind the client's ACK repeats nothing, and copies are no segments of the server."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.ack()
+    tale.server.bare_reset(seq=tale.server.next)
+    copies = []
+    for number, row in enumerate(tale.rows):
+        row[seg.FRAME] = 2 * number + 1
+        row[seg.TIME] = tale.rows[0][seg.TIME] + number * 10_000  # the next segment comes before the copy of this one
+        copy = Row(row)
+        copy[seg.FRAME] += 3
+        copy[seg.TIME] += 20_000
+        copies += [row, copy]
+    doubled = sorted(copies, key=lambda row: row[seg.TIME])
+    codes = {one.code for one in found_in(observe(doubled, end_ns=tale.now))}
+    assert codes == {"accept_overflow_reset"}

@@ -305,6 +305,34 @@ def test_acks_of_late_retransmissions_echo_other_timestamps() -> None:
     assert marks_of(life(*HANDSHAKE, *told), duplicate_ns=MS)[-1] == MARK_DUPLICATE_ACK
 
 
+@pytest.mark.parametrize("fields", [{}, {"ts": 77}])
+def test_copies_that_were_answered_before_they_came(fields: dict[str, int]) -> None:
+    """Without identifications, and the copies come behind the answer: SYN, SYN-ACK and data all the same."""
+    told = [(0, "a", 0, 0, "S", 0), (0.01, "b", 0, 1, "SA", 0), (0.02, "a", 0, 0, "S", 0), (0.03, "a", 1, 1, "PA", 9)]
+    told += [(0.04, "b", 0, 1, "SA", 0), (0.05, "b", 1, 10, "A", 0), (0.06, "a", 1, 1, "PA", 9)]
+    found = marks_of([replace(segment, **fields) for segment in life(*told)], duplicate_ns=MS)
+    assert [marks & MARK_DUPLICATE_FRAME != 0 for marks in found] == [False, False, True, False, True, False, True]
+
+
+def test_a_synack_that_a_repeated_syn_asked_for_is_no_copy() -> None:
+    told = [(0, "a", 0, 0, "S", 0, {"ip_id": 3}), (0.01, "b", 0, 1, "SA", 0), (0.02, "a", 0, 0, "S", 0, {"ip_id": 4})]
+    assert not marks_of(life(*told, (0.03, "b", 0, 1, "SA", 0)), duplicate_ns=MS)[-1] & MARK_DUPLICATE_FRAME
+
+
+def test_a_synack_behind_the_copy_of_its_syn_is_a_copy() -> None:
+    syn, synack = (0, "a", 0, 0, "S", 0, {"ip_id": 3000}), (0.01, "b", 0, 1, "SA", 0)
+    found = marks_of(life(syn, synack, (0.02, *syn[1:]), (0.03, *synack[1:])), duplicate_ns=MS)
+    assert [marks & MARK_DUPLICATE_FRAME != 0 for marks in found] == [False, False, True, True]
+
+
+def test_a_reset_in_a_doubled_capture_is_a_copy() -> None:
+    syn = (0, "a", 0, 0, "S", 0, {"ip_id": 3000})
+    resets = [(30, "a", 1, 1, "RA", 0), (30.1, "a", 1, 1, "RA", 0)]
+    found = marks_of(life(syn, (0.1, *syn[1:]), *HANDSHAKE[1:], *resets), duplicate_ns=MS)
+    assert found[-1] & MARK_DUPLICATE_FRAME
+    assert not found[-2] & MARK_DUPLICATE_FRAME
+
+
 def test_resets_and_constant_identifications_are_no_copies() -> None:
     resets = [(30, "a", 1, 1, "RA", 0), (30.1, "a", 1, 1, "RA", 0)]
     assert marks_of(life(*HANDSHAKE, *resets), duplicate_ns=MS)[-1] == 0
