@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from observer.watch.announce import Announcer, Change
-from observer.watch.loop import Live
-from observer.watch.watcher import Watcher
-
 if TYPE_CHECKING:
     from observer.options import Options
+    from observer.watch.announce import Announcer as Announcer
+    from observer.watch.announce import Change as Change
+    from observer.watch.loop import Live as Live
+    from observer.watch.watcher import Watcher as Watcher
 
 __all__ = ["Announcer", "Change", "Live", "Watcher", "live"]
+
+_HOMES = {"Announcer": "announce", "Change": "announce", "Live": "loop", "Watcher": "watcher"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: a command's help must not pay for the loop."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def live(
@@ -60,6 +71,7 @@ def live(
     ...     live.findings
     """
     from observer.errors import OptionError
+    from observer.watch.loop import Live
 
     if (interfaces is None) == (source is None):
         raise OptionError("name interfaces, or a source to read as it grows: one of both")
