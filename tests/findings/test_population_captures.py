@@ -17,6 +17,8 @@ POPULATIONS = frozenset({
 EXPECTED = {
     "abort-on-overflow.pcap": {"accept_queue_overflow"},
     "accept-queue-full.pcap": {"accept_queue_overflow"},
+    "accept-queue-full-late.pcap": {"accept_queue_overflow"},
+    "accept-queue-full-receive.pcap": {"accept_queue_overflow"},
     "accept-resumes.pcap": {"accept_queue_overflow"},
     "syn-flood.pcap": {"syn_flood"},
 }
