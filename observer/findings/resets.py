@@ -38,7 +38,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
             continue
         receiver = case.other(sender)
         lost = "unacked" in reset.facts and "acks_all" not in reset.facts
-        lost = lost and cause not in ("time_wait_assassination", "after_close")
+        lost = lost and cause != "time_wait_assassination"
         more = [note.frame for note in sender.resets if note.frame > reset.frame]
         fins = [step.frame for end in case.ends for step in end.steps if step.cause == "snd_fin"]
         yield Verdict(

@@ -68,9 +68,9 @@ RST_AT_NEXT: Final = 32  # its number is its sender's SND.NXT as far as the tap 
 RST_BEHIND: Final = 64  # its number is below that
 RST_BEYOND: Final = 128  # its number is above that
 RST_ACKS_FIN: Final = 256  # it acknowledges its receiver's FIN
-RST_ACKS_ALL: Final = 512  # it acknowledges all that its receiver sent
+RST_ACKS_ALL: Final = 512  # it acknowledges all octets that its receiver sent, its FIN aside
 RST_ACCEPTABLE: Final = 1024  # its receiver can have accepted it (RFC 5961 3.2)
-RST_UNACKED: Final = 2048  # its receiver had sent octets that its sender had not acknowledged before
+RST_UNACKED: Final = 2048  # its receiver had sent octets (a FIN aside) that its sender had not acknowledged before
 RST_FIRST: Final = 4096  # its sender had sent nothing before
 RST_ANSWERS_SYN: Final = (
     8192  # number 0 and the SYN acknowledged: what a host without listener sends (RFC 9293 3.10.7.1)

@@ -166,15 +166,16 @@ def describe(flows: Int64s, events: Int64s, g: Int64s, x: int, y: int, rows: Int
         facts |= RST_AT_NEXT if ahead == 0 else (RST_BEYOND if ahead > 0 else RST_BEHIND)
     else:
         facts |= RST_FIRST
+    octets = flows[y + E_FIN] if theirs & F_FIN else flows[y + E_SND_MAX]  # the end of y's octets
     if flags & ACK_FLAG:
         facts |= RST_FROM_SOCKET
-        if theirs & F_SND and ack == flows[y + E_SND_MAX]:
+        if theirs & F_SND and ge(ack, octets) and le(ack, flows[y + E_SND_MAX]):
             facts |= RST_ACKS_ALL
         if theirs & F_FIN and gt(ack, flows[y + E_FIN]):
             facts |= RST_ACKS_FIN
         if seq == 0 and theirs & F_SYN and ack == flows[y + E_SND_MAX]:
             facts |= RST_ANSWERS_SYN
-    if mine & F_ACKED and theirs & F_SND and gt(flows[y + E_SND_MAX], flows[x + E_ACKED]):
+    if mine & F_ACKED and theirs & F_SND and gt(octets, flows[x + E_ACKED]):
         facts |= RST_UNACKED
     if is_acceptable(flows, g, x, y, rows, s):
         facts |= RST_ACCEPTABLE

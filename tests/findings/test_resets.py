@@ -89,6 +89,21 @@ def test_a_reset_that_crossed_a_fin_does_not_answer_it() -> None:
     tale.server.reset(ack=before)
     one = reset_of(tale)
     assert (one.endpoint, one.cause) == ("server", "unread_data")
+    assert "not acknowledged" not in one.summary, "a FIN has no octets"
+
+
+def test_a_late_reset_says_what_octets_it_cost() -> None:
+    for octets in (0, 100):
+        tale = exchanged()
+        before = tale.client.next
+        tale.client.fin()
+        if octets:
+            tale.server.data(octets, ack=before)
+        tale.server.fin(ack=before)
+        tale.client.bare_reset(seq=before)
+        one = reset_of(tale)
+        assert (one.severity, one.cause) == ("info", "after_close")
+        assert ("not acknowledged" in one.summary) == (octets > 0)
 
 
 def test_octets_that_were_answered_do_not_lie_unread() -> None:
