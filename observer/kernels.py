@@ -56,6 +56,8 @@ KERNEL_MODULES = (
     "observer.tcp.track",
     "observer.tcp.fold",
     "observer.tcp.columns",
+    "observer.tcp.forget",
+    "observer.tcp.summary",
 )
 """The modules whose entries are compiled; importing them registers all kernels."""
 

@@ -377,7 +377,9 @@ def ask_for_history(streams: Int64s, log: Int64s, stream: int) -> int:
 
 @kernel
 def row_of(streams: Int64s, flows: Int64s, log: Int64s, g: Int64s, stream: int) -> int:
-    """First cell of a stream's row, made again if it was packed; -1: the stream has only its first segment."""
+    """First cell of a stream's row, made again if it was packed; -1: only one segment, or forgotten (negative)."""
+    if stream < 0:
+        return -1
     number = streams[stream * c.STREAM_STRIDE + c.S_FLOW]
     if number > 0:
         return (number - 1) * c.FLOW_STRIDE

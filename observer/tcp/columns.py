@@ -17,6 +17,7 @@ from observer.tcp.flowtable import is_alike, is_lone_syn, pack
 from observer.tcp.fold import flow_of, start_of
 from observer.tcp.layout import (
     A_ACK_TIME,
+    A_NEXT,
     CLIENT,
     COMPLETENESS,
     E_COUNTS,
@@ -27,9 +28,11 @@ from observer.tcp.layout import (
     E_OCTETS,
     E_OPENINGS,
     E_PACKETS,
+    E_SND_MAX,
     E_STATE,
     E_TRAITS,
     E_UNIQUE,
+    F_CALM,
     F_FIN,
     F_RST,
     FLOW_ENCAP,
@@ -63,6 +66,7 @@ from observer.tcp.layout import (
     TRAIT_TIMESTAMPS,
     Z_HISTORY,
 )
+from observer.tcp.sequence import diff
 from observer.tcp.states import (
     CLOSED,
     CLOSING,
@@ -162,8 +166,9 @@ def flow_rows(
             kept_log, kept_events = g[G_LOG], g[G_EVENTS]
             flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
             head(streams, flows, flow, stream, out, o)
-            endpoint(flows, log, g, flow + CLIENT, flows[flow + RTT_CLIENT], out, o + O_CLIENT)
-            endpoint(flows, log, g, flow + SERVER, flows[flow + RTT_SERVER], out, o + O_SERVER)
+            calm = 1 if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM else 0
+            endpoint(flows, log, g, flow + CLIENT, flows[flow + RTT_CLIENT], calm, out, o + O_CLIENT)
+            endpoint(flows, log, g, flow + SERVER, flows[flow + RTT_SERVER], calm, out, o + O_SERVER)
             both(flows, log, flow, out, o)
             g[G_LOG], g[G_EVENTS] = kept_log, kept_events
         for cell in range(ROW):
@@ -214,7 +219,7 @@ def head(streams: Int64s, flows: Int64s, flow: int, stream: int, out: Int64s, o:
     out[o + O_FIRST_FRAME] = streams[r + S_FRAME]
     out[o + O_LAST_FRAME] = flows[flow + LAST_FRAME]
     out[o + O_SWAPPED] = swapped
-    out[o + O_PREVIOUS] = flows[flow + PREVIOUS] - 1
+    out[o + O_PREVIOUS] = max(flows[flow + PREVIOUS], 0) - 1
     out[o + O_ENCAPSULATION] = kept >> FLOW_ENCAP
     out[o + O_COMPLETENESS] = completeness(
         flows[flow + COMPLETENESS], flows[flow + CLIENT + E_PACKETS] + flows[flow + SERVER + E_PACKETS]
@@ -225,11 +230,14 @@ def head(streams: Int64s, flows: Int64s, flow: int, stream: int, out: Int64s, o:
 
 
 @kernel
-def endpoint(flows: Int64s, log: Int64s, g: Int64s, x: int, trip: int, out: Int64s, o: int) -> int:
-    """One endpoint's cells."""
+def endpoint(flows: Int64s, log: Int64s, g: Int64s, x: int, trip: int, calm: int, out: Int64s, o: int) -> int:
+    """One endpoint's cells.
+
+    calm: 1 if plain segments may have moved the analysis' cells only (track.wake); read so, that they change nothing.
+    """
     out[o + P_PACKETS] = flows[x + E_PACKETS]
     out[o + P_OCTETS] = flows[x + E_OCTETS]
-    out[o + P_UNIQUE] = flows[x + E_UNIQUE]
+    out[o + P_UNIQUE] = flows[x + E_UNIQUE] + max(diff(flows[x + A_NEXT], flows[x + E_SND_MAX]), 0) * calm
     out[o + P_RETRANSMITTED] = flows[x + E_COUNTS] & LOW
     out[o + P_OUT_OF_ORDER] = flows[x + E_COUNTS] >> 32
     out[o + P_DUPLICATE_ACKS] = flows[x + E_COUNTS_2] & LOW

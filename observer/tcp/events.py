@@ -26,6 +26,8 @@ EV_GAP: Final = 6  # of reset: ns since its receiver's last segment; -1: there w
 EV_DATA_GAP: Final = 7  # of reset: ns since its receiver's last segment that took sequence space; -1: none
 EV_OWN_GAP: Final = 8  # of reset: ns since its sender's last segment that took sequence space; -1: none
 
+UNTOLD: Final = -(2**63)  # a detail that is not known (any more)
+
 SYN_RETRANSMITTED: Final = 1
 SYNACK_RETRANSMITTED: Final = 2
 SYNACK_AFTER_ACK: Final = 3

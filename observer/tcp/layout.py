@@ -24,7 +24,7 @@ LAST_TIME: Final = 4
 LAST_FRAME: Final = 5
 COMPLETENESS: Final = 6  # Wireshark's tcp.completeness bits
 Z_FLOW: Final = 7  # Zeek's flow-level bits (see zeek.py)
-PREVIOUS: Final = 8  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+PREVIOUS: Final = 8  # the incarnation before on the same 4-tuple: stream + 1; 0: none; FORGOTTEN
 FIRST_RTT: Final = 9  # ns from SYN to the handshake's ACK (Wireshark's initial RTT); 0: not known
 RTT_CLIENT: Final = 10  # ns, smallest round trip between tap and client; 0: not known
 RTT_SERVER: Final = 11  # ns, smallest round trip between tap and server; 0: not known
@@ -44,6 +44,7 @@ FLOW_FAST_OPEN: Final = 4  # the SYN's data was acknowledged by the SYN-ACK
 FLOW_ORPHAN: Final = 8  # the stream began with a SYN on a 4-tuple whose last incarnation was still alive
 FLOW_QUEUED: Final = 16  # it waits to be packed (see archive.py)
 FLOW_KEPT: Final = 32  # it cannot be packed, or was once and came back: it stays a row
+FLOW_TOUCHED: Final = 64  # changed without a segment of its own since one last looked (see summary.py)
 
 # --- an endpoint: what plain segments touch: of the receiver one cache line, of the sender two --------------
 E_FLAGS: Final = 0  # F_... bits and doubts D_...
@@ -203,7 +204,8 @@ S_OPTIONS: Final = 11  # HAS_ bits | ENCAP_ bits << 32
 S_TS: Final = 12  # timestamp echo << 32 | value, as signed
 S_MSS: Final = 13  # MSS | window scale << 16
 S_FLOW: Final = 14  # row in `flows` + 1; 0: only this one segment so far; negative: -(place in `log` + 1), packed
-S_PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none
+S_PREVIOUS: Final = 15  # the incarnation before on the same 4-tuple: stream + 1; 0: none; FORGOTTEN
+FORGOTTEN: Final = -1  # there was one, and the tracker has forgotten it (see forget.py)
 
 # --- array g: counters, settings, the machine --------------------------------------------------------------
 G_STREAMS: Final = 0

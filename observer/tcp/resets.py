@@ -81,6 +81,8 @@ from observer.tcp.layout import (
     F_SND,
     F_SYN,
     F_SYNACK,
+    FLOW_FLAGS,
+    FLOW_TOUCHED,
     G_EVENTS,
     G_FIN_TIMEOUT,
     G_RULES_OFF,
@@ -109,6 +111,7 @@ from observer.tcp.states import (
     TIMER,
     UNKNOWN,
 )
+from observer.tcp.timers import run_timers
 
 BASELINE: Final = 3  # segments in a row with the same TTL before another TTL means anything (measured)
 
@@ -137,6 +140,8 @@ def reset(
         if old >= 0:
             same = old_roles_equal(streams, flows, flow, old)
             y_old = old + (y - flow) if same else old + CLIENT + SERVER - (y - flow)
+            run_timers(flows, log, g, old, time)
+            flows[old + FLOW_FLAGS] |= FLOW_TOUCHED
             append(flows, log, g, y_old, RCV_RST, ASSUMED, time, frame)
             note(flows, events, g, flow, x, OLD_RESET, flows[flow + PREVIOUS] - 1, time, frame)
         return 0

@@ -94,12 +94,12 @@ def infer(
 ) -> int:  # fmt: skip
     """All that a segment x -> y says about the states of both endpoints, and the accounting of what is not plain."""
     time, frame, flags = rows[s + TIME], rows[s + FRAME], rows[s + FLAGS]
+    # 1. timers that were due before it
+    run_timers(flows, log, g, flow, time)
     if marks & MARK_DUPLICATE_FRAME:
         # The capture repeats itself; the endpoints sent nothing.
         g[G_DUPLICATES] += 1
         return note(flows, events, g, flow, x, DUPLICATE_FRAME, 0, time, frame)
-    # 1. timers that were due before it
-    run_timers(flows, log, g, flow, time)
     # 2. corrections because x evidently lives
     if not flags & RST:
         lives(flows, log, events, g, flow, x, time, frame, flags)

@@ -34,7 +34,7 @@ from observer.segments import (
 )
 from observer.tcp.analysis import analyse, completeness_of, is_plain, opens_stream, plain
 from observer.tcp.archive import retire, revive, row_of
-from observer.tcp.events import EV_WHO, EVENT_STRIDE, MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, note
+from observer.tcp.events import EV_WHO, EVENT_STRIDE, MIDSTREAM_PICKUP, NEW_INCARNATION, TIME_WAIT_REUSED, UNTOLD, note
 from observer.tcp.evidence import append
 from observer.tcp.flowtable import (
     find_slot,
@@ -74,6 +74,8 @@ from observer.tcp.layout import (
     FLOW_PORTS,
     FLOW_STRIDE,
     FLOW_SWAPPED,
+    FLOW_TOUCHED,
+    FORGOTTEN,
     G_DUPLICATE_NS,
     G_EVENTS,
     G_MASK,
@@ -163,6 +165,16 @@ def ask_for_flows(
         elif kept:
             prefetch(streams, number * STREAM_STRIDE)
             prefetch(streams, number * STREAM_STRIDE + LINE)
+    return 0
+
+
+@kernel
+def ask_for_states(flows: Int64s, flow: int) -> int:
+    """Ask the memory for what says whether a flow's timers are due."""
+    prefetch(flows, flow + CLIENT)
+    prefetch(flows, flow + CLIENT + LINE)
+    prefetch(flows, flow + SERVER)
+    prefetch(flows, flow + SERVER + LINE)
     return 0
 
 
@@ -299,7 +311,8 @@ def play_first(
     if scratch[FLAGS] & SYN == 0:
         note(flows, events, g, flow, x, MIDSTREAM_PICKUP, 0, scratch[TIME], scratch[FRAME])
     elif scratch[FLAGS] & ACK_FLAG == 0 and flows[flow + PREVIOUS]:
-        before = flows[flow + PREVIOUS] - 1
+        before = flows[flow + PREVIOUS]
+        before = UNTOLD if before == FORGOTTEN else before - 1
         note(flows, events, g, flow, x, NEW_INCARNATION, before, scratch[TIME], scratch[FRAME])
     kept = flows[flow + COMPLETENESS]
     take(streams, flows, log, events, g, flow, from_server, scratch, 0)
@@ -319,6 +332,7 @@ def take(
         wake(flows, flow, x)
         wake(flows, flow, y)
     if rows[s + OPTIONS] & CUT_HEADER:
+        run_timers(flows, log, g, flow, rows[s + TIME])
         return count_segment(flows, flow, x, rows, s)  # ports and sequence number alone tell nothing
     marks = analyse(flows, flow, x, y, rows, s, g[G_DUPLICATE_NS])
     swapped = flows[flow + FLOW_FLAGS] & FLOW_SWAPPED
@@ -359,6 +373,7 @@ def replace_opener(
         note(flows, events, g, flow, x, TIME_WAIT_REUSED, flows[flow + STREAM], rows[s + TIME], rows[s + FRAME])
         events[(g[G_EVENTS] - 1) * EVENT_STRIDE + EV_WHO] = fresh << 1
     append(flows, log, g, x, REPLACED, SENT, rows[s + TIME], rows[s + FRAME])
+    flows[flow + FLOW_FLAGS] |= FLOW_TOUCHED
     return 0
 
 
@@ -380,6 +395,7 @@ def replace_listener(
         x = flow + (SERVER if x_is_server else CLIENT)
         note(flows, events, g, flow, x, TIME_WAIT_REUSED, flows[flow + PREVIOUS] - 1, rows[s + TIME], rows[s + FRAME])
     append(flows, log, g, x_old, REPLACED, SENT, rows[s + TIME], rows[s + FRAME])
+    flows[before + FLOW_FLAGS] |= FLOW_TOUCHED
     return 0
 
 
@@ -405,6 +421,7 @@ def quotation(
         wake(flows, flow, flow + CLIENT)
         wake(flows, flow, flow + SERVER)
     quoted(flows, log, events, g, flow, flow + (SERVER if from_server else CLIENT), rows, s)
+    flows[flow + FLOW_FLAGS] |= FLOW_TOUCHED
     return stream << 1 | from_server
 
 
@@ -412,12 +429,15 @@ def quotation(
 def finish(
     streams: Int64s, flows: Int64s, log: Int64s, events: Int64s, g: Int64s, scratch: Int64s, count: int, now: int
 ) -> int:
-    """Bring all flows up to the instant `now`: pending timers, cells that plain segments left behind."""
+    """Run the timers of all flows up to the instant `now`.
+
+    Nothing else: what comes later must find everything as if nobody had looked.
+    """
     for number in range(count):
         flow = number * FLOW_STRIDE
-        if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM:
-            wake(flows, flow, flow + CLIENT)
-            wake(flows, flow, flow + SERVER)
-        else:
-            run_timers(flows, log, g, flow, now)
+        ask_for_states(flows, flow + AHEAD * FLOW_STRIDE)
+        before = flows[flow + CLIENT + E_STATE] << 8 | flows[flow + SERVER + E_STATE]
+        run_timers(flows, log, g, flow, now)
+        if flows[flow + CLIENT + E_STATE] << 8 | flows[flow + SERVER + E_STATE] != before:
+            flows[flow + FLOW_FLAGS] |= FLOW_TOUCHED
     return 0

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import numpy
 
+from observer.errors import ObserverError
 from observer.kernels import Bound, Engine
 from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
+from observer.tcp import forget
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
 from observer.tcp.columns import ROW, column_of, flow_rows, intern, intern_again
 from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
@@ -60,6 +62,7 @@ from observer.tcp.layout import (
     STREAM_STRIDE,
 )
 from observer.tcp.states import TABLE_SIZE, transition_array
+from observer.tcp.summary import Summary, summarise
 from observer.tcp.track import finish, track
 
 Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
@@ -152,11 +155,7 @@ class Tracker:
     """
 
     def __init__(self, engine: Engine, options: Options) -> None:
-        self.streams = Table(STREAM_STRIDE, 256)
-        self.flows = Table(FLOW_STRIDE, 256)
-        self.log = Table(LOG_STRIDE, 4096)
-        self.events = Table(event_module.EVENT_STRIDE, 4096)
-        self.slots: Array = numpy.zeros(1024, numpy.int64)
+        self._start_tables(0)
         self.marks: Array = numpy.zeros(MARK_STRIDE, numpy.int64)
         self.scratch: Array = numpy.zeros(STRIDE, numpy.int64)
         self.g: Array = numpy.zeros(G_SIZE, numpy.int64)
@@ -165,9 +164,25 @@ class Tracker:
         self._bound: Bound | None = None
         self._rows: Array | None = None
         self._end: int | None = None
+        self.forgotten_count = 0
+        self._over: tuple[Callable[..., int], Array, Bound] | None = None
+
+    def _start_tables(self, streams: int) -> None:
+        """Empty tables, with room for so many streams; what was made from older ones is let go."""
+        self.streams = Table(STREAM_STRIDE, 256)
+        self.streams.reserve(streams)
+        self.flows = Table(FLOW_STRIDE, 256)
+        self.log = Table(LOG_STRIDE, 4096)
+        self.events = Table(event_module.EVENT_STRIDE, 4096)
+        self.slots: Array = numpy.zeros(1024 << (streams >> 8).bit_length(), numpy.int64)
         self._row_space: Array = numpy.empty(0, numpy.int64)
         self._transition_space: Array = numpy.empty(0, numpy.int64)
-        self._over: tuple[Callable[..., int], Array, Bound] | None = None
+        self._summary = Summary(numpy.empty(0, numpy.uint8), self._row_space, self._row_space)
+
+    def _tables(self) -> forget.Tables:
+        return forget.Tables(
+            self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.slots, self.g
+        )
 
     def _settle(self, options: Options) -> None:
         """Write the settings and the machine into g."""
@@ -229,10 +244,14 @@ class Tracker:
                 self.events.cells, self.g, self.marks, self.scratch,
             )  # fmt: skip
         self._bound(count)
+        self._end = None
         return self.marks
 
     def finish(self, now: int | None = None) -> None:
-        """The capture is over: run timers up to `now` (ns; default: the latest time seen)."""
+        """Run timers up to `now` (ns; default: the latest time seen): the capture is over, or it is time for a look.
+
+        A look in between changes nothing of what is told in the end, if all that comes later is not before `now`.
+        """
         flows = int(self.g[G_FLOWS])
         self.flows.reserve(flows + 1)
         self.log.reserve(int(self.g[G_LOG]) + 2 * LOG_BLOCK * flows + SPARE_ENTRIES)
@@ -244,6 +263,65 @@ class Tracker:
         )
         self._end = self.now if now is None else now
         bound(flows, self._end)
+
+    def summary(self, now: int | None = None, *, since_frame: int = 0, since_ns: int = 0) -> Summary:
+        """Look at every stream without making its row; the arrays' memory is used again by the next call.
+
+        Parameters
+        ----------
+        now
+            ns; default: the latest time seen.
+        since_frame, since_ns
+            Streams are told as changed that had a segment from this frame on, that something else touched since the
+            last summary, or that time alone changed between `since_ns` and `now`.
+        """
+        count = self.stream_count
+        if len(self._summary.bits) < count:
+            space = numpy.empty(2 * (count + count // 8), numpy.int64).reshape(2, -1)
+            self._summary = Summary(numpy.empty(space.shape[1], numpy.uint8), space[0], space[1])
+        told = self._summary
+        self._engine.bind(
+            summarise, self.streams.cells, self.flows.cells, self.log.cells, self.g, told.bits, told.last_time,
+            told.last_frame,
+        )(count, self.now if now is None else now, since_frame, since_ns)  # fmt: skip
+        return Summary(told.bits[:count], told.last_time[:count], told.last_frame[:count])
+
+    def forget(self, keep: numpy.ndarray[Any, numpy.dtype[numpy.bool_]], *, events_from: int = 0) -> Array:
+        """Keep only some streams, numbered anew in their old order, in fresh tables: memory is given back.
+
+        What is told of them stays the same, but for numbers of streams, and for incarnations before them that are
+        forgotten.  A segment between the ends of a stream that is forgotten opens a new one.  Counters of segments go
+        on; needs room for what is kept, beside the old tables.
+
+        Parameters
+        ----------
+        keep
+            bool for each stream.
+        events_from
+            Events of frames before this one are forgotten, whosever they are.
+
+        Returns
+        -------
+        The old numbers of the streams kept, ascending.  An incarnation before a kept one is among them, asked for or
+        not, while that one's opening is not over.
+        """
+        if len(keep) != self.stream_count:
+            raise ObserverError(f"{len(keep)} streams to keep or forget, but there are {self.stream_count}")
+        numbers = numpy.array(keep, numpy.int64)
+        old = self._tables()
+        count = self._engine.bind(forget.number, old.streams, old.flows, numbers)(len(numbers))
+        kept = numpy.flatnonzero(numbers)
+        self.forgotten_count += len(numbers) - count
+        self._start_tables(count)
+        self.flows.reserve(min(count, int(old.g[G_FLOWS])))
+        self.log.reserve(
+            int(old.g[G_LOG]) + 2 * LOG_BLOCK * int(old.g[G_FLOWS])
+        )  # space, of which only pages used count
+        self.events.reserve(int(old.g[G_EVENTS]))
+        self.g = forget.counters(old.g)
+        forget.move_all(self._engine, old, self._tables(), numbers, kept, events_from)
+        self.use(self._engine)
+        return kept
 
     def _over_streams(self, entry: Callable[..., int], out: Array, first: int, stop: int) -> int:
         """Run an entry that makes rows from the streams first .. stop - 1."""

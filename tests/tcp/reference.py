@@ -437,6 +437,7 @@ class Connection:
         """A segment of this connection."""
         x, y = self.ends(s.source)
         if s.is_cut:
+            self.run_timers(s.time)
             x.packets += 1
             x.octets += s.length
             self.last_frame = s.frame
@@ -445,6 +446,7 @@ class Connection:
         self.measure_handshake(s)
         if self.previous and x.packets == 0 and s.is_synack:
             self.replace_listener(s)
+        self.run_timers(s.time)
         if not s.marks & layout.MARK_DUPLICATE_FRAME:  # the capture repeats itself, the endpoints did not
             self.infer(s, x, y)
         x.last_ack = s.ack
@@ -470,7 +472,6 @@ class Connection:
             self.first_trip = s.time - self.last_syn
 
     def infer(self, s: Segment, x: Endpoint, y: Endpoint) -> None:
-        self.run_timers(s.time)
         if not s.flags & RST:
             self.lives(s, x)
             if not s.flags & SYN:
@@ -786,6 +787,7 @@ class Connection:
             # RFC 9293 3.5.1, figure 9: it resets what is left of the old incarnation and goes on opening
             if self.previous and self.previous.started:
                 old = self.previous.ends(s.source)[1]
+                self.previous.run_timers(s.time)
                 old.append(RCV_RST, ASSUMED, s.time, s.frame)
             return
         if not forged:
