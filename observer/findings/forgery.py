@@ -93,15 +93,17 @@ def injected_reset(case: Case) -> Iterator[Verdict]:
     for end in case.ends:
         suspects = [(reset, votes(case, end, reset)) for reset in end.resets if is_forged(case, end, reset)]
         for reset, counted in sorted(suspects, key=lambda pair: -len(pair[1])):
+            sure = len(counted) >= SURE
+            doubt = "was probably not" if sure else "may not have been"
             yield Verdict(
-                grade="probable" if len(counted) >= SURE else "suspected",
+                grade="probable" if sure else "suspected",
                 endpoint=end.name,
                 cause="third_party",
-                severity="problem" if len(counted) >= SURE else "warning",
+                severity="problem" if sure else "warning",
                 begin=reset.time,
                 end=reset.time,
                 frames=clean_frames(*(suspect.frame for suspect, _ in suspects[:8])),
-                summary=f"The RST in the {end.name}'s name was probably not its own: "
+                summary=f"The RST in the {end.name}'s name {doubt} its own: "
                 + "; ".join(dict.fromkeys(counted)) + ".",
                 unknown=case.around.caveat(
                     "who sent it; a host that answers without a connection may also use another TTL than its sockets"

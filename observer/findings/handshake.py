@@ -37,6 +37,8 @@ def half_established(case: Case) -> Iterator[Verdict]:
     if not again and not unprovoked and not kept_no_request(case):
         return
     begin, end = believed.time, _left(case)
+    if not again and stateless and server.last("rcv_ack_of_syn") is None:
+        end = client.steps[-1].time if client.state == "CLOSED" else None  # the client alone believes in it
     done = server.last("rcv_ack_of_syn")
     frames = clean_frames(
         believed.frame,

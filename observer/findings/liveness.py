@@ -130,8 +130,8 @@ KEEPALIVE_TIMEOUT: Final = Finding(
     definition=f"{PROBES} or more keepalive probes without any answer, then the prober resets the connection.",
     source="RFC 9293 3.8.4; RFC 1122 4.2.3.6; tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT",
     severity="problem",
-    remedy="The keepalive did its work; find why the peer vanished. Idle time-outs of firewalls want probes more often "
-    "than they expire.",
+    remedy="The keepalive did its work; find why the peer vanished. Where a firewall's idle time-out forgot the "
+    "connection, probe more often than that.",
     causes={"peer_silent": "the peer, or the path to or from it, is gone"},
     wakes=(Wake("keepalive_probe", FEWEST_PROBES),),
     judge=keepalive_timeout,
@@ -159,8 +159,9 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
             since = reset.time - reset.own_gap if reset.own_gap >= 0 else case.first_time
             waited = f" after {duration(idle)} of idleness" if idle > SECOND else ""
             lived_on = case.around.host_lived_on(case, lost.name, since=since, until=reset.time)
+            doubtful = lived_on or "other_ttl" in reset.facts  # too few segments before it to call it forged
             yield Verdict(
-                grade="probable" if lived_on else "confirmed",
+                grade="probable" if doubtful else "confirmed",
                 endpoint=believer.name,
                 cause="forgotten" if lived_on else "peer_rebooted",
                 severity="warning" if lived_on else "problem",

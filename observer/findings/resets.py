@@ -87,8 +87,11 @@ def _class_of(case: Case, sender: End, reset: Note) -> tuple[str | None, str]:
     if mine:
         return _after_own_fin(case, sender, receiver, reset, theirs=theirs)
     if "acks_fin" in reset.facts:  # else a live socket had not got the FIN: they crossed
+        closed = receiver.last("snd_fin")
+        held = reset.time - closed.time if closed is not None else 0
+        later = f", {duration(held)} later," if held >= SECOND else ""
         return "after_peer_fin", (
-            f"The {sender.name} answered the {receiver.name}'s FIN with RST instead of closing in order."
+            f"The {sender.name} answered the {receiver.name}'s FIN{later} with RST instead of closing in order."
         )
     if not live:
         if theirs and sender.before(reset.frame) == "CLOSE_WAIT":
@@ -123,7 +126,7 @@ def _after_own_fin(case: Case, sender: End, receiver: End, reset: Note, *, their
         return "data_after_close", (
             f"The {sender.name} had closed both halves; what the {receiver.name} sent "
             f"{duration(spoke[0].time - since)} later drew a RST"
-            + ("; it was closing, too." if closing else ": its next send() fails with EPIPE or ECONNRESET.")
+            + ("; it was closing, too." if closing else ": a further send() fails with EPIPE or ECONNRESET.")
         )
     if theirs:
         return "after_close", (

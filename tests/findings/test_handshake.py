@@ -117,6 +117,8 @@ def test_a_cookie_that_could_not_be_taken_is_suspected() -> None:
     one = tale.one("half_established")
     assert (one.grade, one.cause) == ("suspected", "syn_cookie")
     assert "0.0" not in one.summary
+    assert one.end is None or one.end - one.begin > 6 * SECOND, "the client believed in it as long as it tried"
+    assert "filter" in one.unknown
 
 
 def test_a_server_that_vanished_is_no_cookie_where_its_listener_works() -> None:

@@ -80,6 +80,12 @@ def test_a_fin_answered_by_reset() -> None:
     one = reset_of(tale)
     assert (one.grade, one.endpoint, one.cause) == ("confirmed", "server", "after_peer_fin")
     assert one.frames == [8, 9]
+    assert "later" not in one.summary
+    tale = exchanged()
+    tale.client.fin()
+    tale.server.ack()
+    tale.wait(10).server.reset()
+    assert "10.0 s later" in reset_of(tale).summary
 
 
 def test_a_reset_that_crossed_a_fin_does_not_answer_it() -> None:
@@ -139,7 +145,7 @@ def test_data_to_who_had_closed_both_halves() -> None:
     one = reset_of(tale)
     assert (one.grade, one.endpoint, one.cause) == ("confirmed", "server", "data_after_close")
     assert one.frames == [8, 11]
-    assert "2.0 s later" in one.summary and "its next send() fails" in one.summary
+    assert "2.0 s later" in one.summary and "a further send() fails" in one.summary
     assert "FIN-WAIT-2" in one.unknown
     tale = exchanged()
     tale.server.fin()
