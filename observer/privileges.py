@@ -2,7 +2,7 @@
 
 Dropping follows tcpdump's -Z: supplementary groups, group, user, in this order, real, effective and saved; then it is
 tried whether any of it comes back.  Never here: capturing.
-Sources: capabilities(7), setresuid(2), packet(7); "Setuid Demystified" (Chen, Wagner, Dean 2002) for the check.
+Sources: capabilities(7), setresuid(2), packet(7), proc(5); the check: "Setuid Demystified" (Chen, Wagner, Dean 2002).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def may_become(user: str) -> None:
 def drop_to(user: str) -> None:
     """Become an unprivileged user for good.
 
-    What the process has opened stays open.  What is imported or opened later must be readable for that user.
+    What the process has opened stays open, and modules can be imported from everywhere as before (on Linux).  What else
+    is opened later must be readable for that user.
 
     Raises
     ------
@@ -75,8 +76,10 @@ def drop_to(user: str) -> None:
     may_become(user)
     uid, gid = entry.pw_uid, entry.pw_gid
     if os.geteuid() == 0:
+        opened = _opened(sys.path) if sys.platform == "linux" else {}
         os.initgroups(entry.pw_name, gid)
         _set_all(os, gid, uid)
+        _redirect_imports(opened)
     left = privileges_left(uid, gid)
     if left:
         raise OptionError(f"--user {user}: root could not be given up ({left}); nothing was captured")
@@ -115,23 +118,48 @@ def give(path: str | os.PathLike[str], user: str) -> None:
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
-def can_import(user: str) -> bool:
-    """Whether this user can read the interpreter and this package: a venv below /root, for one, it cannot.
+def _opened(folders: Iterable[str]) -> dict[str, int]:
+    """A descriptor of each folder, by which it is reached even where a folder above it is closed to the new user."""
+    found = {}
+    for folder in dict.fromkeys(folders):
+        with contextlib.suppress(OSError, ValueError):
+            found[folder] = os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return found
 
-    Where it cannot, everything that will be needed has to be imported before `drop_to`.
+
+def _redirect_imports(opened: dict[str, int]) -> None:
+    """Let modules be imported by those descriptors where their folders cannot be reached any more.
+
+    A Python below /root, as pyenv installs it, is closed to everybody else, and much is imported when it is first
+    needed, in Python itself too (an encoding, the modules that print an error).
     """
-    entry = _entry(user)
-    if os.geteuid() != 0:
-        return True
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", "import observer.capture"],
-            user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], cwd="/", timeout=20, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
+    moved = {}
+    for folder, descriptor in opened.items():
+        if os.access(folder or ".", os.R_OK | os.X_OK):
+            os.close(descriptor)
+        else:
+            moved[folder] = f"/proc/self/fd/{descriptor}"
+    if not moved:
+        return
+    sys.path[:] = [_moved(folder, moved) for folder in sys.path]
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__path__", None)
+        if isinstance(path, list):
+            path[:] = [_moved(folder, moved) for folder in path]
+
+
+def _moved(folder: str, moved: dict[str, str]) -> str:
+    """The new name of a folder that is one of those, or lies in one, the innermost.
+
+    Examples
+    --------
+    >>> _moved("/root/lib/site-packages/pandas", {"/root/lib": "/x", "/root/lib/site-packages": "/y"})
+    '/y/pandas'
+    """
+    for old in sorted(moved, key=len, reverse=True):
+        if folder == old or (old and folder.startswith(old.rstrip("/") + "/")):
+            return moved[old] + folder[len(old.rstrip("/")) :]
+    return folder
 
 
 def _entry(user: str) -> Any:

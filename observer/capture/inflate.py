@@ -152,11 +152,12 @@ class Gzip:
         return bool(piece)
 
     def _end_member(self) -> None:
-        self._feed = bytes(self._inner.unused_data)
-        self._inner = None
+        # what was read of it already stays if reading is given up while a pipe is waited for, and begun again
+        self._feed = self._feed or bytes(self._inner.unused_data)
         while len(self._feed) < 8:
             if not self._more():
                 raise StreamDamageError("the gzip stream is cut: its checksum is missing")
+        self._inner = None
         crc, length = int.from_bytes(self._feed[:4], "little"), int.from_bytes(self._feed[4:8], "little")
         self._feed = self._feed[8:]
         if crc != self._crc or length != self._length & 0xFFFFFFFF:

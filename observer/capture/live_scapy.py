@@ -6,6 +6,8 @@ Sources: scapy's L2ListenSocket; packet(7) (PACKET_STATISTICS, PACKET_IGNORE_OUT
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
 import time
 from typing import Any, Final
@@ -25,6 +27,7 @@ COST: Final = (
 SOL_PACKET: Final = 263  # linux/socket.h
 PACKET_STATISTICS: Final = 6  # linux/if_packet.h; reading sets the counters to zero
 PACKET_IGNORE_OUTGOING: Final = 23
+SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; beyond net.core.rmem_max
 FRAME_OCTETS: Final = 65535  # scapy's MTU: what its socket reads at most
 BATCH_OCTETS: Final = 1 << 20
 DLT_TO_LINKTYPE: Final = {12: 101}
@@ -69,19 +72,20 @@ class ScapyLane:
         dlt = int(conf.l2types.layer2num.get(self._socket.LL, 1))
         self.link_type = DLT_TO_LINKTYPE.get(dlt, dlt)
         self._socket.ins.setblocking(False)
-        self._option(name)
+        self._options(name, settings.ring_octets)
         self.descriptor = int(self._socket.fileno())
         self.octets: OctetArray = numpy.empty(BATCH_OCTETS, numpy.uint8)
         self.records: Int64Array = numpy.zeros(settings.records_max * RECORD_STRIDE, numpy.int64)
         self._counts = Counts(0, 0, 0)
 
-    def _option(self, name: str) -> None:
-        """On the loopback interface every frame comes out and goes in: once is enough."""
+    def _options(self, name: str, ring_octets: int) -> None:
+        """More room than scapy's 64 KiB; and each frame of the loopback interface once, which comes out and goes in."""
+        wanted = [(socket.SOL_SOCKET, SO_RCVBUFFORCE, ring_octets)]
         if name == "lo":
-            try:
-                self._socket.ins.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            except OSError:  # Linux before 4.20: the decoder knows duplicates
-                return
+            wanted.append((SOL_PACKET, PACKET_IGNORE_OUTGOING, 1))  # before Linux 4.20: the decoder knows duplicates
+        for level, option, value in wanted:
+            with contextlib.suppress(OSError):
+                self._socket.ins.setsockopt(level, option, value)
 
     def pull(self, frame: int) -> int:
         """See PcapLane.pull."""
