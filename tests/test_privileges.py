@@ -74,7 +74,7 @@ def test_modules_can_be_imported_from_folders_that_are_closed_to_the_user(tmp_pa
 
     def drop() -> str:
         sys.path.insert(0, str(closed / "lib"))
-        import closed_package  # type: ignore[import-not-found]  # noqa: F401
+        import closed_package  # type: ignore[import-not-found]
 
         privileges.drop_to(a_user())
         if os.access(closed, os.X_OK):
