@@ -77,6 +77,7 @@ RST_FIRST: Final = 4096  # its sender had sent nothing before
 RST_ANSWERS_SYN: Final = (
     8192  # number 0 and the SYN acknowledged: what a host without listener sends (RFC 9293 3.10.7.1)
 )
+RST_OTHER_TTL: Final = 16384  # its TTL is not that of its sender's last segment
 RST_NUMBER: Final = 32  # from this bit on: its number relative to its sender's first one, 31 bits
 
 RST_FACTS: Final = {
@@ -84,6 +85,7 @@ RST_FACTS: Final = {
     RST_AT_LAST_ACK: "at_last_ack", RST_AT_NEXT: "at_next", RST_BEHIND: "behind", RST_BEYOND: "beyond",
     RST_ACKS_FIN: "acks_fin", RST_ACKS_ALL: "acks_all", RST_ACCEPTABLE: "acceptable", RST_UNACKED: "unacked",
     RST_FIRST: "first", RST_ANSWERS_SYN: "answers_syn",
+    RST_OTHER_TTL: "other_ttl",
 }  # fmt: skip
 """Names of the facts of a reset, by bit."""
 

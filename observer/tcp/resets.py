@@ -47,6 +47,7 @@ from observer.tcp.events import (
     RST_FROM_SOCKET,
     RST_IDENTIFIED,
     RST_NUMBER,
+    RST_OTHER_TTL,
     RST_STAMPED,
     RST_UNACKED,
     RST_WINDOW,
@@ -184,6 +185,9 @@ def describe(flows: Int64s, events: Int64s, g: Int64s, x: int, y: int, rows: Int
         facts |= RST_UNACKED
     if is_acceptable(flows, g, x, y, rows, s):
         facts |= RST_ACCEPTABLE
+    kept = flows[x + E_COUNTS_3]
+    if kept >> 32 and kept >> 40 != rows[s + TTL]:
+        facts |= RST_OTHER_TTL
     relative = diff(seq, flows[x + E_ISS]) if mine & F_ISS else 0
     at = g[G_EVENTS] * EVENT_STRIDE
     events[at + EV_FACTS] = facts | (relative & 0x7FFFFFFF) << RST_NUMBER

@@ -295,3 +295,12 @@ def test_a_reset_has_no_window() -> None:
     tale.client.reset(window=0)
     tale.wait(5)
     assert "zero_window" not in tale.codes()
+
+
+def test_a_reset_with_another_ttl_confirms_no_lost_connection() -> None:
+    """Two segments are no baseline that could call it forged, and yet a router's RST looks so."""
+    for hops, grade in ((0, "confirmed"), (1, "probable")):
+        tale = Tale().open()
+        tale.wait(5).client.data()
+        tale.server.bare_reset(ttl=tale.server.ttl - hops)
+        assert tale.one("half_open").grade == grade
