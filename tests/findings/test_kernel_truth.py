@@ -134,6 +134,8 @@ def test_a_soak_never_seen_before(tmp_path: Path) -> None:
         pytest.skip(lacks)
     seed = random.SystemRandom().randrange(10**6)
     lab = soak(tmp_path, seed=seed, connections=SOAK_CONNECTIONS)
+    if lab.truth["dropped"]:
+        pytest.skip(f"this machine is too busy to capture: tcpdump lost frames ({lab.truth['dropped']})")
     right: Counter[str] = Counter()
     count: Counter[str] = Counter()
     for tap in TAPS:

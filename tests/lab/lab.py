@@ -129,7 +129,7 @@ class Lab:
     def _finish(self) -> None:
         assert self._taps is not None and self._diag is not None and self._trace is not None
         self._taps.stop()
-        self.captures = dict(self._taps.paths)
+        self.captures, self._dropped = dict(self._taps.paths), self._taps.dropped
         self._diag.communicate(timeout=5)
         self._changes, self._resets = self._trace.stop()
 
@@ -160,6 +160,7 @@ class Lab:
             "link_delay_s": self.delay_s,
             "begin": self.begin_s,
             "end": end_ns / 1e9,
+            "dropped": dict(+self._dropped),
             "first_packet": truth.first_packets(flows, self.frames),
             "states": {
                 flow: {role: [span.row() for span in spans] for role, spans in ends.items()}

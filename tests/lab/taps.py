@@ -5,9 +5,11 @@ Never loses the last frames: ``-U`` and immediate mode write each frame as it co
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 from .net import Network
@@ -15,6 +17,8 @@ from .net import Network
 # The tap in the middle listens on the router's client port: what the router drops towards the server was seen there.
 PLACES = {"client": ("client", "eth0"), "middle": ("router", "c0"), "server": ("server", "eth0")}
 # ICMPv6 errors are types below 128 (RFC 4443 2.1): neighbour discovery stays out of the captures.
+DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
+_BUFFER_KIB = "32768"
 FILTER = "tcp or icmp or (icmp6 and ip6[40] < 128)"
 
 
@@ -25,6 +29,8 @@ class Taps:
         self._snaplen_octets = snaplen_octets
         self.paths = {vantage: folder / f"{vantage}.pcap" for vantage in PLACES}
         self._network = network
+        self.dropped: Counter[str] = Counter()
+        """Frames that tcpdump missed at each place, once it has ended: a busy machine."""
         self._running: list[subprocess.Popen[str]] = []
         try:
             for vantage in PLACES:
@@ -44,7 +50,7 @@ class Taps:
             "-s",
             str(self._snaplen_octets),
             "-B",
-            "8192",
+            _BUFFER_KIB,
             "-w",
             str(path),
             FILTER,
@@ -57,9 +63,10 @@ class Taps:
         for process in self._running:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-        for process in self._running:
+        for vantage, process in zip(PLACES, self._running, strict=False):
             try:
-                process.communicate(timeout=5)
+                _, said = process.communicate(timeout=5)
+                self.dropped[vantage] += sum(map(int, DROPPED.findall(said)))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()

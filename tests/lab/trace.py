@@ -81,7 +81,7 @@ def mounted() -> bool:
 class Trace:
     """The tracepoints, recording from construction to ``stop``."""
 
-    def __init__(self, *, events: Sequence[str] = EVENTS, buffer_kb: int = 2048) -> None:
+    def __init__(self, *, events: Sequence[str] = EVENTS, buffer_kb: int = 8192) -> None:
         self._folder = TRACEFS / "instances" / f"{PREFIX}-{os.getpid()}"
         self._folder.mkdir()
         (self._folder / "trace_clock").write_text("mono")
@@ -108,6 +108,10 @@ class Trace:
                 (self._folder / "events" / event / "enable").write_text("0")
             # The clocks drift apart by microseconds at most in a scenario: the mean of both ends is good enough.
             offset_ns = (self._offset_ns + _realtime_minus_mono_ns()) // 2
+            if lost := self._overrun():
+                raise RuntimeError(
+                    f"the kernel's trace buffer lost {lost} events: something else makes many connections"
+                )
             for raw in self._folder.glob("per_cpu/cpu*/trace_pipe_raw"):
                 for page in _pages(raw):
                     for at, data in _events(page):
@@ -119,6 +123,13 @@ class Trace:
         finally:
             self.discard()
         return sorted(changes, key=lambda one: one.time_ns), sorted(resets, key=lambda one: one.time_ns)
+
+    def _overrun(self) -> int:
+        """Events that were overwritten before anybody read them (the tracepoints tell of the whole machine)."""
+        stats = (path.read_text() for path in self._folder.glob("per_cpu/cpu*/stats"))
+        return sum(
+            int(number) for text in stats for number in re.findall(r"^(?:overrun|dropped events): (\d+)", text, re.M)
+        )
 
     def discard(self) -> None:
         """Remove the instance without reading it."""
