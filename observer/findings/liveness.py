@@ -27,11 +27,15 @@ from observer.findings.silence import (
     unanswered,
 )
 from observer.findings.verdict import Verdict, clean_frames
-from observer.findings.words import SECOND, duration, times
+from observer.findings.words import MILLISECOND, SECOND, duration, times
 from observer.registry import Finding, Wake
 
 GONE: Final = "host crash, power, cable, router, radio, or a NAT or firewall that forgot the connection"
 OPEN: Final = ("ESTABLISHED", "CLOSE_WAIT")
+MOMENT_NS: Final = (
+    200 * MILLISECOND
+)  # Linux TCP_RTO_MIN: what comes later than this was not on its way before
+MOMENT_TRIPS: Final = 3  # round trips, as queues can double one
 
 
 # --- sending in vain ------------------------------------------------------------------------------------------
@@ -235,6 +239,10 @@ def _reset_not_received(case: Case) -> Iterator[Verdict]:
         first = min(lost, key=lambda step: step.frame)
         if first.from_state not in OPEN or any(is_forged(case, peer, note) for note in peer.resets):
             continue
+        learned = end.last("rcv_rst")
+        until = end.last_time if learned is None else learned.time
+        if until - first.time < max(MOMENT_TRIPS * case.round_trip, MOMENT_NS):
+            continue  # it was still on its way, or challenged (RFC 5961 3.2) and sent again
         yield Verdict(
             grade="suspected",
             endpoint=end.name,

@@ -58,7 +58,7 @@ def reset_on_close(case: Case) -> Iterator[Verdict]:
 
 def _ends_a_connection(case: Case, sender: End, reset: Note) -> bool:
     """Whether this RST is one of this module's: of an established connection, accepted, genuine, no time-out."""
-    if "acceptable" not in reset.facts or is_forged(case, sender, reset):
+    if not ("acceptable" in reset.facts or _challenged(sender, reset)) or is_forged(case, sender, reset):
         return False
     if sender.before(reset.frame) not in SYNCHRONIZED and not _was_closed(sender, reset):
         return False
@@ -66,6 +66,18 @@ def _ends_a_connection(case: Case, sender: End, reset: Note) -> bool:
     if not receiver.packets or not (receiver.was(*SYNCHRONIZED) or (sender.name == "client" and takes_synack(reset))):
         return False
     return not gave_up(case, sender, reset)  # liveness.py
+
+
+def _challenged(sender: End, reset: Note) -> bool:
+    """Whether its receiver, who missed what came before it, asked back, and a RST at the right number answered.
+
+    RFC 5961 3.2; the tap missed those octets, too, else it would take the RST for acceptable.
+    """
+    return "from_socket" in reset.facts and any(
+        "from_socket" not in note.facts and {"acceptable", "at_last_ack"} <= note.facts
+        for note in sender.resets
+        if note.frame > reset.frame
+    )
 
 
 def _was_closed(sender: End, reset: Note) -> bool:

@@ -209,6 +209,24 @@ def test_a_reset_that_never_arrived() -> None:
     assert (one.grade, one.endpoint, one.cause) == ("suspected", "client", "reset_lost")
 
 
+def test_a_reset_that_is_on_its_way_is_not_lost() -> None:
+    """It crosses octets in flight, or is challenged because octets before it were lost (RFC 5961 3.2)."""
+    for challenged in (False, True):
+        tale = Tale().open()
+        old = tale.client.expects
+        if challenged:
+            tale.server.data(lost=True)
+        tale.server.reset(lost=True)
+        tale.wait(0.03)
+        if challenged:
+            tale.client.ack(ack=old)
+        else:
+            tale.client.data(ack=old)
+        tale.server.bare_reset(seq=old)
+        assert "half_open" not in tale.codes()
+        assert tale.one("reset_on_close").endpoint == "server"
+
+
 # --- half_open_reconnect ------------------------------------------------------------------------------------------
 
 

@@ -184,6 +184,28 @@ def test_a_reset_into_time_wait_is_suspected_to_end_it() -> None:
     assert (one.grade, one.cause) == ("suspected", "time_wait_assassination")
 
 
+def test_a_reset_that_was_challenged_counts_from_its_first() -> None:
+    """The octets before it were lost before the tap: out of the window, asked back, and sent again without socket."""
+    tale = exchanged()
+    old = tale.client.expects
+    tale.server.data(unseen=True, lost=True)
+    tale.server.reset(lost=True)
+    tale.wait(0.03).client.ack(ack=old)
+    tale.server.bare_reset(seq=old)
+    one = reset_of(tale)
+    assert (one.endpoint, one.cause, one.frames) == ("server", "linger_0", [8, 10])
+    assert "half_open" not in tale.codes()
+
+
+def test_a_reset_out_of_the_window_that_nobody_repeats_ends_nothing() -> None:
+    tale = exchanged()
+    tale.server.data(unseen=True, lost=True)
+    tale.server.reset(lost=True)
+    tale.wait(0.03).client.ack()
+    tale.client.data()
+    assert "reset_on_close" not in tale.codes()
+
+
 def test_a_reset_without_ack_that_answers_nothing() -> None:
     tale = exchanged()
     tale.server.ack()
