@@ -32,9 +32,7 @@ from observer.registry import Finding, Wake
 
 GONE: Final = "host crash, power, cable, router, radio, or a NAT or firewall that forgot the connection"
 OPEN: Final = ("ESTABLISHED", "CLOSE_WAIT")
-MOMENT_NS: Final = (
-    200 * MILLISECOND
-)  # Linux TCP_RTO_MIN: what comes later than this was not on its way before
+MOMENT_NS: Final = 200 * MILLISECOND  # Linux TCP_RTO_MIN: what comes later than this was not on its way before
 MOMENT_TRIPS: Final = 3  # round trips, as queues can double one
 
 
