@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from observer.commands.shared import FOUND, choose, exit_status, observe, show
+from observer.commands.shared import FOUND, choose, exit_status, notice, observe, show
 from observer.outputs.choices import Code, Formats, stack_options
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ WHOLE = ("skipped", "population")
     metavar="LIST",
     help=f"Tables to write.  [default: {','.join(WRITTEN)}]; also {', '.join(ON_DEMAND)}.",
 )
+@click.option(
+    "--plots", is_flag=True, help="Draw pictures into the folder plots in DIR; ladders of the worst findings."
+)
+@click.option(
+    "--plot-format", "pictures", metavar="LIST", help="Formats of pictures: png, svg, pdf.  [default: png,svg]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, with all findings, as JSON.")
 @click.option(
     "--fail-on",
@@ -78,6 +84,8 @@ def command(
     output: Path | None,
     formats: str | None,
     tables: str | None,
+    plots: bool,
+    pictures: str | None,
     as_json: bool,
     fail_on: str | None,
     stack: str,
@@ -97,6 +105,7 @@ def command(
         selection = Selection(hosts=host, ports=port, states=state, since=since, until=until)
         selection.check()
     writers, names = _wanted(output, formats, tables)
+    drawn_as = _picture_formats(output, plots, pictures)
     observation = observe(files, stack, time_wait)
     chosen, findings = choose(observation, selection, codes)
     words = [selection.words(observation.capture.first_time_ns)] if selection else []
@@ -110,7 +119,10 @@ def command(
         from observer.outputs.files import write_tables
 
         paths = write_tables(_tables(observation, names, chosen, findings), output, writers)
-        print(f"observer: wrote {', '.join(path.name for path in paths)} into {output}", file=sys.stderr)
+        notice(f"wrote {', '.join(path.name for path in paths)} into {output}")
+        if drawn_as:
+            subject = observation if chosen is None else _chosen_only(observation, chosen, codes)
+            _draw(subject, output / "plots", drawn_as, again=not any(_is_pipe(file) for file in files))
     if as_json:
         import json
 
@@ -136,6 +148,47 @@ def _wanted(output: Path | None, formats: str | None, tables: str | None) -> tup
     for name in names:
         table(name)
     return choose(Writer, (formats or "csv").replace(" ", "").split(",")), list(dict.fromkeys(names))
+
+
+def _picture_formats(output: Path | None, plots: bool, pictures: str | None) -> list[str]:
+    """Turn --plots and --plot-format into formats; none: nothing is drawn."""
+    if not plots:
+        if pictures is not None:
+            raise click.UsageError("--plot-format says how to draw: it needs --plots")
+        return []
+    if output is None:
+        raise click.UsageError("--plots needs -o DIR: a folder to draw into")
+    from observer.plots.files import check_formats
+
+    formats = list(dict.fromkeys(("png,svg" if pictures is None else pictures).lower().replace(" ", "").split(",")))
+    check_formats(formats)
+    return formats
+
+
+def _chosen_only(observation: Observation, chosen: Any, codes: tuple[str, ...]) -> Any:
+    """Return what pictures of the chosen connections ask."""
+    import numpy
+
+    return observation.filter(streams=numpy.flatnonzero(chosen).tolist(), finding=codes).numbered
+
+
+def _is_pipe(file: str) -> bool:
+    return file == "-" or Path(file).is_fifo()
+
+
+def _draw(subject: Any, folder: Path, formats: list[str], *, again: bool) -> None:
+    """Draw all pictures, and ladders if the capture can be read again; say what was drawn and what was not."""
+    from observer.plots import draw_all
+    from observer.registry import Plot, collect
+
+    whole = [plot.name for plot in collect(Plot).values() if plot.scope == "observation"]
+    drawn = draw_all(subject, folder, formats=formats, names=None if again else whole)
+    names = dict.fromkeys(path.stem for path in drawn.files)
+    notice(f"drew {', '.join(names)} into {folder} ({', '.join(formats)})")
+    for sentence in drawn.missing:
+        notice(f"did not draw {sentence}")
+    if not again:
+        notice("did not draw ladders: they need a second reading, and a pipe is read once; save it to a file first")
 
 
 def _tables(observation: Observation, names: list[str], chosen: Any, findings: Columns) -> dict[str, Columns]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LADDERS: Final = 6
 """Connections of which ladders are written: the worst, one for each kind of finding."""
 DOTS_PER_INCH: Final = 110
+FORMATS: Final = ("png", "svg", "pdf")
 
 
 class Drawn(NamedTuple):
@@ -98,51 +99,76 @@ def draw_all(
     folder
         Made if it is not there.
     formats
-        "png", "svg", "pdf": what matplotlib can write.
+        Of FORMATS.
     names
         Which plots; default: all of scope "observation", and "ladder".
     ladders
         Of how many connections pictures of scope "flow" are written.
+
+    Raises
+    ------
+    OptionError
+        If there is no such picture or format, or the folder cannot be made or written to.
     """
+    check_formats(formats)
     known = collect(Plot)
     chosen = choose(Plot, list(names)) if names is not None else [
         plot for plot in known.values() if plot.scope == "observation" or plot.name == "ladder"
     ]  # fmt: skip
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = Drawn([], [])
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _draw_chosen(observation, chosen, ladders, _Target(Path(folder), formats, drawn))
+    except OSError as error:
+        raise OptionError(f"cannot write into {folder}: {error.strerror or error}") from error
+    return drawn
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise OptionError if pictures cannot be written in one of these formats, or if there is none."""
+    for form in formats or [""]:
+        if form not in FORMATS:
+            raise OptionError(f"pictures cannot be written as {form!r}; there are {', '.join(FORMATS)}")
+
+
+class _Target(NamedTuple):
+    """Where pictures are written."""
+
+    folder: Path
+    formats: Sequence[str]
+    drawn: Drawn
+
+
+def _draw_chosen(observation: ObservationSubject, chosen: Sequence[Plot], ladders: int, target: _Target) -> None:
     for plot in chosen:
         if plot.scope == "observation":
-            _write(plot, observation, plot.name, folder, formats, drawn)
+            _write(plot, observation, plot.name, target)
     single = [plot for plot in chosen if plot.scope == "flow"]
     streams = worst_streams(observation, ladders) if single else []
     if streams:
         try:
             observation.keep(streams)
         except ObserverError as error:
-            drawn.missing.append(f"{', '.join(plot.name for plot in single)}: {error}")
-            return drawn
+            target.drawn.missing.append(f"{', '.join(plot.name for plot in single)}: {error}")
+            return
     for stream in streams:
+        flow = observation.flow(stream)
         for plot in single:
-            _write(plot, observation.flow(stream), f"{plot.name}-{stream}", folder, formats, drawn)
-    return drawn
+            _write(plot, flow, f"{plot.name}-{flow.stream}", target)
 
 
-def _write(plot: Plot, subject: Any, name: str, folder: Path, formats: Sequence[str], drawn: Drawn) -> None:
+def _write(plot: Plot, subject: Any, name: str, target: _Target) -> None:
     """Draw one picture and write it in each format, atomically."""
     import matplotlib
 
     with style.offscreen(), matplotlib.rc_context({"svg.hashsalt": "observer", "svg.fonttype": "none"}):
         figure: Any = plot.draw(subject).figure
-        for form in formats:
+        for form in target.formats:
             octets = io.BytesIO()
             # no date: the same capture gives the same file
             metadata = {"Date": None} if form == "svg" else {"CreationDate": None} if form == "pdf" else None
-            try:
-                figure.savefig(octets, format=form, dpi=DOTS_PER_INCH, metadata=metadata)
-            except ValueError as error:
-                raise OptionError(f"pictures cannot be written as {form!r}: {error}") from error
-            drawn.files.append(_replace(folder / f"{name}.{form}", octets.getvalue()))
+            figure.savefig(octets, format=form, dpi=DOTS_PER_INCH, metadata=metadata)
+            target.drawn.files.append(_replace(target.folder / f"{name}.{form}", octets.getvalue()))
 
 
 def _replace(path: Path, octets: bytes) -> Path:

@@ -75,7 +75,7 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OptionError, match=r"cannot write into .*No space"):
         draw_all(Conversation().opening().read(), tmp_path, formats=("png",), names=["states"])
     assert list(tmp_path.iterdir()) == []
 
