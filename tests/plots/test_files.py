@@ -28,6 +28,17 @@ def test_every_picture_can_be_drawn_and_labels_itself() -> None:
         assert ax.get_title(loc="left") or ax.get_title(), plot.name
 
 
+def test_documentation_names_every_picture_and_its_options() -> None:
+    from observer.flow import Flow
+    from observer.observation import Observation
+    from observer.plots.files import offered
+
+    for plot in collect(Plot).values():
+        words = (Flow if plot.scope == "flow" else Observation).plot.__doc__ or ""
+        about = words[words.index(f'"{plot.name}"') :]
+        assert all(option in about for option in offered(plot)), plot.name
+
+
 def test_names_are_checked_against_what_is_drawn() -> None:
     observation = Conversation().opening().read()
     with pytest.raises(OptionError, match="one connection"):
