@@ -312,11 +312,21 @@ class Flow:
         Parameters
         ----------
         name
-            One of the plots of scope "flow": "ladder", "sequence", ... (see `observer.plots`).
+            "ladder": a sequence diagram with both ends' states (max_rows); "sequence": the time-sequence graph of one
+            direction (style: "tcptrace" or "wireshark"; side: "client" or "server").
         ax
             Where to draw; default: a new figure.
         options
-            What that plot offers.
+            What that plot offers, in parentheses above.
+
+        Returns
+        -------
+        The matplotlib Axes, to change or to save: ``flow.plot().figure.savefig("ladder.png")``.
+
+        Raises
+        ------
+        OptionError
+            There is no such plot, or it has no such option.
         """
         from observer.plots import draw
 

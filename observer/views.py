@@ -98,11 +98,23 @@ class Tables:
         Parameters
         ----------
         name
-            One of the plots of scope "observation": "states", "population", ... (see `observer.plots`).
+            "lanes": both ends' states over time (order, most); "population": how many were in each state (listener,
+            host, endpoint); "time_wait": TIME-WAIT against the ports that are left; "resets": by class and service;
+            "handshake": how openings went (part); "matrix": who talks to whom (most); "states": the state machine
+            with counts (machine).
         ax
             Where to draw; default: a new figure.
         options
-            What that plot offers.
+            What that plot offers, in parentheses above; help(observer.plots.lanes.lanes) explains those of "lanes".
+
+        Returns
+        -------
+        The matplotlib Axes, to change or to save: ``obs.plot("lanes").figure.savefig("lanes.png")``.
+
+        Raises
+        ------
+        OptionError
+            There is no such plot, or it has no such option.
         """
         from observer.plots import draw
 
