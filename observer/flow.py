@@ -140,14 +140,21 @@ def packet_columns(observation: Observation, streams: Sequence[int]) -> Columns:
 
 
 def _bases(rows: Array, streams: Array, sides: Array) -> dict[tuple[int, int], int]:
-    """The sequence number that counts as 0 for each (stream, side): its ISS, or one before its first (as Wireshark)."""
+    """The sequence number that counts as 0 for each (stream, side): its ISS, or one before its first (as Wireshark).
+
+    An ISS is known from a SYN even if something came before it, such as a challenge ACK with the numbers of an earlier
+    connection (RFC 9293 3.5.1, figure 9).
+    """
     bases: dict[tuple[int, int], int] = {}
     cells = rows[:, [seg.SEQ, seg.ACK, seg.FLAGS]].tolist()
-    for (seq, ack, flags), stream, side in zip(cells, streams.tolist(), sides.tolist(), strict=True):
-        if (stream, side) not in bases:
-            bases[stream, side] = seq if flags & seg.SYN else (seq - 1) & 0xFFFFFFFF
-        if flags & seg.ACK_FLAG and (stream, 1 - side) not in bases:
-            bases[stream, 1 - side] = (ack - 1) & 0xFFFFFFFF
+    all_rows = list(zip(cells, streams.tolist(), sides.tolist(), strict=True))
+    for (seq, _, flags), stream, side in all_rows:
+        if flags & seg.SYN:
+            bases.setdefault((stream, side), seq)
+    for (seq, ack, flags), stream, side in all_rows:
+        bases.setdefault((stream, side), (seq - 1) & 0xFFFFFFFF)
+        if flags & seg.ACK_FLAG:
+            bases.setdefault((stream, 1 - side), (ack - 1) & 0xFFFFFFFF)
     return bases
 
 

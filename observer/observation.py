@@ -243,6 +243,8 @@ class Observation(Views):
             at += info.frames
         return schema.Coded(codes, names)
 
+    _repr_pretty_ = Views._repr_pretty_  # IPython takes the nearest class's, be it this or __repr__
+
     def __repr__(self) -> str:
         return (
             f"<Observation: {self.capture.frames:,} frames, {self.segments:,} segments, "

@@ -362,6 +362,8 @@ class Selected(Views):
 
         return draw(name, self.numbered, ax=ax, **options)
 
+    _repr_pretty_ = Views._repr_pretty_  # IPython takes the nearest class's, be it this or __repr__
+
     def __repr__(self) -> str:
         return f"<Selected: {int(self.chosen.sum()):,} of {len(self.chosen):,} connections: {self.words}>"
 

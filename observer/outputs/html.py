@@ -45,14 +45,15 @@ STYLE: Final = """<style>
 .tcpo .o-info .o-badge { background: #56B4E9; }
 .tcpo .o-head { margin: .9em 0 .2em; font-weight: 600; font-size: 14px; }
 .tcpo code { background: rgba(128, 128, 128, .16); color: inherit; padding: 0 .3em; border-radius: 3px; }
-.tcpo table { border-collapse: collapse; margin: .2em 0; color: inherit; font-size: 13px; }
-.tcpo th, .tcpo td { text-align: left; padding: .12em 1.2em .12em 0; border: 0; background: transparent; }
-.tcpo th { border-bottom: 1px solid rgba(128, 128, 128, .5); font-weight: 600; }
-.tcpo .o-number { text-align: right; font-variant-numeric: tabular-nums; }
+.tcpo.tcpo table { border-collapse: collapse; margin: .2em 0; color: inherit; font-size: 13px; }
+.tcpo.tcpo tbody tr { background: transparent; }
+.tcpo.tcpo th, .tcpo.tcpo td { text-align: left; padding: .12em 1.2em .12em 0; border: 0; background: transparent; }
+.tcpo.tcpo th { border-bottom: 1px solid rgba(128, 128, 128, .5); font-weight: 600; }
+.tcpo.tcpo .o-number { text-align: right; font-variant-numeric: tabular-nums; }
 .tcpo img { background: #FFF; width: 100%; max-width: 1000px; height: auto; border-radius: 3px; }
 .tcpo summary { cursor: pointer; }
-.tcpo-text { font-size: 12px; line-height: 1.35; overflow-x: auto; color: inherit; background: transparent;
-  margin: .3em 0; white-space: pre; }
+pre.tcpo-text.tcpo-text { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 12px;
+  line-height: 1.35; overflow-x: auto; color: inherit; background: transparent; margin: .3em 0; white-space: pre; }
 </style>"""
 TEXT_STYLES: Final = {
     "title": "font-weight:600", "name": "font-weight:600", "dim": "opacity:.7", "good": "color:#1B8A4B",
