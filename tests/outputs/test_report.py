@@ -97,6 +97,15 @@ def test_the_answer_stands_first(queue: Page) -> None:
     assert all(word in text for word in ("probable", "suspected", "TIME-WAIT", "retracted"))
 
 
+def test_backquotes_become_code_and_nothing_else_does(captures: Path, tmp_path: Path) -> None:
+    observer.read(captures / "close-wait-leak.pcap").report(tmp_path / "report.html")
+    raw = (tmp_path / "report.html").read_text("utf-8")
+    assert "<code>ss -tnp state close-wait</code>" in raw
+    from observer.outputs.report.page import _spoken
+
+    assert str(_spoken("a `<b>` & c\x1b")) == "a <code>&lt;b&gt;</code> &amp; c\\x1b"
+
+
 def test_every_link_leads_somewhere_and_every_id_is_there_once(queue: Page) -> None:
     ids = queue.ids()
     assert len(ids) == len(set(ids))

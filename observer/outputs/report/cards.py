@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from observer.outputs.findings_text import absorbed_words, grades_words, sentence, title_of, when_words
+from observer.outputs.findings_text import absorbed_words, grades_words, sentence, when_words
 from observer.outputs.grouping import Group
+from observer.outputs.report.facts import heading
 from observer.outputs.text import count
 from observer.registry import Finding, collect
 
@@ -107,7 +108,7 @@ def _card(number: int, one: Group, begin_ns: int, kind: Finding | None, *, ladde
         severity=one.severity,
         grade=one.grade,
         code=one.code,
-        title=title_of(one)[:1].upper() + title_of(one)[1:],
+        title=heading(one),
         text=(f"Stream {one.example}: " if of_many else "") + one.summary,
         more=[text for text in (*more, absorbed_words(one), grades_words(one)) if text],
         who=f"{one.endpoint} side" if one.endpoint else "",

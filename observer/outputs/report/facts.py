@@ -79,15 +79,25 @@ def headline(summary: Summary) -> str:
         return f"No findings{few} in {total}"
     numbers = tally(summary.finding_groups)
     told = " and ".join(count(number, name) for name, number in numbers.items() if number and name != "note")
-    worst = capital(title_of(bad[0]))
-    if len(bad) == 1:
-        return f"{worst} ({told} in {total})"
-    return f"{told} in {total}; the worst: {title_of(bad[0])}"
+    worst = heading(bad[0])
+    return f"{worst} ({told} in {total})" if len(bad) == 1 else f"{told} in {total}. The worst: {worst}"
 
 
 def capital(text: str) -> str:
-    """Return a text with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
+    """Return a text with a capital at its beginning, unless a name stands there.
+
+    Examples
+    --------
+    >>> capital("half-open connection"), capital("connect() without any answer"), capital("10 more")
+    ('Half-open connection', 'connect() without any answer', '10 more')
+    """
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.replace("-", "").isalpha() else text
+
+
+def heading(one: Group) -> str:
+    """Return what it is, and where, as a heading."""
+    return capital(title_of(one)).replace(" -> ", " → ")
 
 
 def tally(groups: list[Group]) -> dict[str, int]:

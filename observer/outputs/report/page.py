@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -39,6 +40,7 @@ LANES: Final = 60
 """Connections up to which every one has a lane that can be told from its neighbours."""
 PAGE_ROWS: Final = 25
 """Rows of a table that stand in the page without the script, as many as it shows at once."""
+CODE: Final = re.compile("`([^`]*)`")
 BEGIN: Final = b"<!doctype html"
 """What a report begins with."""
 SYMBOLS: Final = {"problem": "▲", "warning": "◆", "info": "●"}
@@ -199,13 +201,20 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined, finalize=_cleaned,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    made.filters.update(count=count, state_words=state_words)
+    made.filters.update(count=count, state_words=state_words, spoken=_spoken)
     return made
 
 
 def _cleaned(value: Any) -> Any:
     """Make characters visible that act or hide, in whatever the template prints; markup of our own stays."""
     return clean(value) if type(value) is str else value
+
+
+def _spoken(text: str) -> Any:
+    """Escape a sentence, and set what stands between backquotes as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(clean(text)))))
 
 
 def _text(name: str) -> str:
