@@ -104,7 +104,7 @@ def command(
     from observer.watch.room import LIMIT
 
     with ExitStack() as stack_of:
-        feed = _feed(
+        feed, engine = _feed(
             interfaces, source, bpf=" ".join(bpf), snaplen=snaplen, user=user, promiscuous=not no_promiscuous,
             buffer_octets=None if buffer_mib is None else buffer_mib << 20,
         )  # fmt: skip
@@ -122,7 +122,9 @@ def command(
                 keep_s=None if keep_hours is None else keep_hours * 3600,
             ))  # fmt: skip
         options = Options(stack=stack, time_wait_s=time_wait)  # type: ignore[arg-type]
-        live = Live(feed, options=options, notice=notice, limit=limit or LIMIT, watchers=watchers, clock=clock)
+        live = Live(
+            feed, options=options, notice=notice, engine=engine, limit=limit or LIMIT, watchers=watchers, clock=clock
+        )
         with _signals({
             signal.SIGINT: live.quit, signal.SIGTERM: live.quit, signal.SIGUSR1: lambda: teller.statistics(live),
         }):  # fmt: skip
@@ -158,8 +160,8 @@ def _show_screen(live: Live, name: str, for_s: float | None) -> None:
         live.stop()
 
 
-def _feed(interfaces: Sequence[str], source: str | None, *, bpf: str, **capture: Any) -> Any:
-    """Open what is to be watched."""
+def _feed(interfaces: Sequence[str], source: str | None, *, bpf: str, **capture: Any) -> tuple[Any, Any]:
+    """Open what is to be watched; with it, what should run the kernels (None: what comes decides)."""
     if source is not None:
         if interfaces or bpf:
             raise click.UsageError(
@@ -167,12 +169,12 @@ def _feed(interfaces: Sequence[str], source: str | None, *, bpf: str, **capture:
             )
         from observer.capture.live_pipe import open_growing
 
-        return open_growing(source)
+        return open_growing(source), None
     if not interfaces:
         raise click.UsageError("name an interface with -i (observer interfaces lists them), or a pipe with -r")
-    from observer.capture.live import open_live
+    from observer.watch.opening import open_interfaces
 
-    return open_live(list(interfaces), bpf=bpf, **capture)
+    return open_interfaces(list(interfaces), bpf=bpf, notice=notice, **capture)
 
 
 @contextmanager

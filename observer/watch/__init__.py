@@ -81,6 +81,7 @@ def live(
         if bpf or capture:
             raise OptionError("a pipe is read as it comes: filter where it is captured (tcpdump -U -w - FILTER)")
         return Live(open_growing(source), options=options)
-    from observer.capture.live import open_live
+    from observer.watch.opening import open_interfaces
 
-    return Live(open_live(interfaces, bpf=bpf, **capture), options=options)
+    feed, engine = open_interfaces(interfaces, bpf=bpf, **capture)
+    return Live(feed, options=options, engine=engine)
