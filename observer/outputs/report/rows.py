@@ -23,6 +23,9 @@ ROWS: Final = 2000
 """Rows of one table: some 0.3 MB of connections, 1 MB of findings."""
 LONGEST: Final = 400
 """Characters of one cell."""
+PART_ROWS: Final = 8192
+"""Connections looked at at once: the whole table is never in memory."""
+BADLY: Final = tuple(ENDINGS.index(name) for name in ("reset", "timeout"))
 FRAMES: Final = 5
 """Frame numbers in a cell."""
 EVERYTHING: Final = "observer read -o DIR writes all of them"
@@ -237,12 +240,16 @@ def codes_of(findings: Columns, streams: Sequence[int]) -> dict[int, list[str]]:
 
 def telling(flows: Columns, severity: Ints, most: int) -> Ints:
     """Return the positions of the connections that tell most, those first: at most `most`."""
-    ended = numpy.asarray(flows["ended"])
-    bad = numpy.isin(ended, [ENDINGS.index("reset"), ENDINGS.index("timeout")])
-    client, server = (numpy.asarray(flows[f"{side}_retransmitted"], numpy.int64) for side in ("client", "server"))
-    lasted = numpy.asarray(flows["last_time"]) - numpy.asarray(flows["first_time"])
-    order = numpy.lexsort((lasted, client + server, bad, severity))[::-1]
-    return order[:most]
+    bad, again, lasted = (numpy.empty(flows.rows, kind) for kind in (bool, numpy.int64, numpy.int64))
+    start = 0
+    for part in flows.parts(PART_ROWS):
+        rows = slice(start, start + part.rows)
+        start += part.rows
+        bad[rows] = numpy.isin(numpy.asarray(part["ended"]), BADLY)
+        again[rows] = part["client_retransmitted"]
+        again[rows] += numpy.asarray(part["server_retransmitted"])
+        lasted[rows] = numpy.asarray(part["last_time"]) - numpy.asarray(part["first_time"])
+    return numpy.lexsort((lasted, again, bad, severity))[::-1][:most]
 
 
 # --- findings and resets -------------------------------------------------------------------------------------
