@@ -22,7 +22,7 @@ from observer.registry import Finding
 from observer.schema import GRADES, SEVERITIES
 
 VICTIMS: Final = {
-    "half_established": "half-established (connect() and send() succeeded, the server never had them)",
+    "half_established": "half-established (connect() and send() succeeded while the server had no connection)",
     "half_established_reset": "reset when the server had forgotten them (recv() failed with ECONNRESET)",
     "accept_overflow_reset": "reset at once (connect() succeeded, then ECONNRESET)",
     "syn_dropped": "without an answer to their SYN (connect() waited)",

@@ -54,7 +54,9 @@ def icmp_unreachable(case: Case) -> Iterator[Verdict]:
         frames=clean_frames(*(note.frame for note, _ in told[:8])),
         severity="problem" if failed or not opening else "warning",
         summary=summary,
-        unknown=case.around.caveat("who sent the ICMP error stands in the events; errors can be forged"),
+        unknown=case.around.caveat(
+            "whether the error is genuine: ICMP errors can be forged (the event names its sender)"
+        ),
     )
 
 

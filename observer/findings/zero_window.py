@@ -46,6 +46,10 @@ def _stretches(case: Case, end: End) -> list[Closed]:
     return found
 
 
+def _how_long(count: int, total: int) -> str:
+    return f"for {duration(total)}" if count == 1 else f"{times(count)}, {duration(total)} in all"
+
+
 def zero_window(case: Case) -> Iterator[Verdict]:
     """A receiver that closes its window for longer than ordinary, or until its peer asks."""
     least = round(case.around.options.zero_window_s * SECOND)
@@ -69,8 +73,8 @@ def zero_window(case: Case) -> Iterator[Verdict]:
             end=stretches[-1].end,
             frames=clean_frames(*(frame for stretch in stretches[:5] for frame in stretch.frames)),
             severity="problem" if still and probes else "warning",
-            summary=f"The {end.name} did not read: its receive window was closed {times(len(stretches))}, "
-            f"{duration(total)} in all ({probes} probes), and the {sender}'s send() blocked"
+            summary=f"The {end.name} did not read: its receive window was closed {_how_long(len(stretches), total)} "
+            f"({probes} probe{'' if probes == 1 else 's'}), and the {sender}'s send() blocked"
             + (", still so at the end." if still else "."),
             unknown=case.around.caveat("the capture ends before the window opened" if still else ""),
         )

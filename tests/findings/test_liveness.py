@@ -285,7 +285,8 @@ def test_a_window_closed_for_long() -> None:
     one = tale.one("zero_window")
     assert (one.grade, one.severity, one.endpoint, one.cause) == ("confirmed", "warning", "server", "reader_slow")
     assert 4 * SECOND < one.end - one.begin < 4.2 * SECOND
-    assert "3 probes" in one.summary
+    assert "closed for 4." in one.summary and "3 probes" in one.summary
+    assert "(1 probe)" in closed(Tale().open(), 4, probes=1).one("zero_window").summary
     assert "keepalive_probe" not in tale.told(), "told apart by the last window announced"
 
 
