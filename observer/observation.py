@@ -107,6 +107,10 @@ class Observation(Views):
             self._columns[table] = makers[table]()
         return self._columns[table]
 
+    def give(self, table: str, columns: schema.Columns) -> None:
+        """Have a table that was made in another way."""
+        self._columns[table] = columns
+
     def history(self, first: int, stop: int) -> schema.Columns:
         """Raw transitions of the streams first .. stop - 1, by stream and endpoint, see `findings.source.Source`."""
         return history_columns(self, first, stop)

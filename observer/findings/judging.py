@@ -74,10 +74,11 @@ class Judging:
         self._everything = everything
         self._notes = _Notes(source)
         marked = self._notes.marked(self.findings, self.flows.rows)
-        self._rows: dict[int, dict[str, int]] = {}
+        self._rows: dict[int, dict[str, int]] = self._recall_rows()
         self._lone_parts: set[int] = set()  # where nothing but single segments is: a flood has no histories
         self.around = self._look_over_flows(marked)
-        self._steps: dict[int, tuple[list[Step], list[Step]]] = {}
+        self._rows = dict(sorted(self._rows.items()))
+        self._steps: dict[int, tuple[list[Step], list[Step]]] = self._recall_steps()
         self.spans = self._look_over_histories()
 
     def cases(self) -> Iterator[Case]:
@@ -93,13 +94,19 @@ class Judging:
         found: dict[str, list[Verdict]] = {finding.name: [] for finding in self.findings}
         judges: dict[frozenset[str], list[tuple[Finding, Judge]]] = {}
         for case in self.cases():
-            said = frozenset([note.event for note in case.notes])
-            if said not in judges:  # few combinations of events, many connections
-                judges[said] = self._judges(said)
-            for finding, judge in judges[said]:
-                for verdict in judge(case):
-                    self._complete(verdict, finding, case)
-                    found[finding.name].append(verdict)
+            known = self._recall_verdicts(case)
+            if known is None:
+                known = []
+                said = frozenset([note.event for note in case.notes])
+                if said not in judges:  # few combinations of events, many connections
+                    judges[said] = self._judges(said)
+                for finding, judge in judges[said]:
+                    for verdict in judge(case):
+                        self._complete(verdict, finding, case)
+                        known.append((finding.name, verdict))
+                self._learn(case, known)
+            for name, verdict in known:
+                found[name].append(verdict)
         survey = Survey(self.around, self.spans, found, self.flows, self._notes.of_event)
         for finding in self.findings:
             if finding.survey is not None:
@@ -126,6 +133,35 @@ class Judging:
             verdict.client = (case.flow["client_addr"], case.flow["client_port"])
             verdict.server = (case.flow["server_addr"], case.flow["server_port"])
 
+    # --- what `again.Again` does in another way ----------------------------------------------------------
+
+    def _parts(self, count: int) -> Iterator[tuple[int, int]]:
+        """Which connections to look at, some at a time: first, and the one behind the last."""
+        for start in range(0, count, PART_ROWS):
+            yield start, min(start + PART_ROWS, count)
+
+    def _recall_rows(self) -> dict[int, dict[str, int]]:
+        """Give the rows of marked connections that are not looked at."""
+        return {}
+
+    def _recall_steps(self) -> dict[int, tuple[list[Step], list[Step]]]:
+        """Give their steps."""
+        return {}
+
+    def _recall_crowd(self, crowd: Crowd) -> None:
+        """Write what is known of connections that are not looked at."""
+
+    def _recall_spans(self, state: str) -> list[Spans]:
+        """Give the stretches of connections that are not looked at."""
+        return []
+
+    def _recall_verdicts(self, case: Case) -> list[tuple[str, Verdict]] | None:
+        """Give what was said of a connection, by code, if it need not be judged again."""
+        return None
+
+    def _learn(self, case: Case, said: list[tuple[str, Verdict]]) -> None:
+        """Take notice of what was said of a connection."""
+
     # --- one pass over the flows -------------------------------------------------------------------------
 
     def _look_over_flows(self, marked: Array) -> Around:
@@ -136,18 +172,17 @@ class Judging:
         crowd = Crowd(
             *(numpy.empty(count, kind) for kind in (*(numpy.int64,) * 4, numpy.uint8, numpy.uint8, numpy.uint16))
         )
+        self._recall_crowd(crowd)
         copies = self._notes.copies(count)
-        for start in range(0, count, PART_ROWS):
-            part = self.flows.part(start, start + PART_ROWS)
-            stop = start + part.rows
-            read = _Read(part)
+        for start, stop in self._parts(count):
+            read = _Read(self.flows.part(start, stop))
             for side, number in copies.items():
                 read[f"{side}_packets"] = read[f"{side}_packets"] - number[start:stop]
             mask = marked[start:stop]
             for waker in wakers:
                 mask |= waker(read, options)
             _join(crowd, start, stop, read)
-            rows = numpy.arange(part.rows) if self._everything else numpy.flatnonzero(mask)
+            rows = numpy.arange(stop - start) if self._everything else numpy.flatnonzero(mask)
             if not len(rows) and (read["client_packets"] + read["server_packets"] <= 1).all():
                 self._lone_parts.add(start)
             if len(rows):
@@ -167,11 +202,11 @@ class Judging:
         count = self.flows.rows
         marked = numpy.zeros(count, bool)
         marked[list(self._rows)] = True
-        pieces: dict[str, list[Spans]] = {state: [] for state in SPAN_STATES}
-        for start in range(0, count, PART_ROWS):
+        pieces = {state: self._recall_spans(state) for state in SPAN_STATES}
+        for start, stop in self._parts(count):
             if start in self._lone_parts:
                 continue
-            part = self.source.history(start, min(start + PART_ROWS, count))
+            part = self.source.history(start, stop)
             if not part.rows:
                 continue
             read = _Read(part)

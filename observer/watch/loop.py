@@ -16,6 +16,7 @@ import numpy
 
 from observer import schema
 from observer.errors import ObserverError
+from observer.findings.again import Memory, find_again
 from observer.flow import Flow, Kept
 from observer.kernels import Engine
 from observer.observation import CaptureInfo, Observation, Tables
@@ -129,6 +130,9 @@ class Live(Tables):
         self._announcer = Announcer()
         self._limit = limit
         self._forgot = False  # since findings were last looked for
+        self._memory = Memory()
+        self._changed: dict[str, Any] = {}
+        self._since_frame = self._since_ns = 0
         self._recent: deque[tuple[Any, Any]] = deque()
         self._recent_rows = 0
         self._lock = threading.RLock()
@@ -234,7 +238,7 @@ class Live(Tables):
         now_ns = self.clock.settled_ns()
         self._tracker.finish(now_ns)
         self._seen = None
-        room = make_room(self._tracker.summary(now_ns), limit=self._limit, now_ns=now_ns)
+        room = make_room(self._summarise(), limit=self._limit, now_ns=now_ns)
         if room is None:
             return
         numbers = self.numbering.of(numpy.arange(len(room.keep)))
@@ -246,6 +250,8 @@ class Live(Tables):
         keep[kept] = True
         self.numbering.forget(keep)
         self._announcer.retire(frozenset(numbers[~keep].tolist()))
+        self._changed = {who: noted[kept] for who, noted in self._changed.items()}
+        self._memory = Memory()
         for watcher in self.watchers:
             watcher.forgot(kept)
         self._recent.clear()  # their marks have the old numbers
@@ -271,9 +277,33 @@ class Live(Tables):
         self.notices.extend(self.feed.notices())
         from observer.outputs.finding_rows import rows_as_json
 
-        findings = self.numbering.columns(self._observation().columns("findings"))
+        observation = self._observation()
+        if not self._ended:  # the last look is a whole one
+            changed = self.take_changed("findings")
+            observation.give("findings", find_again(observation, self._memory, changed))
+        findings = self.numbering.columns(observation.columns("findings"))
         forgot, self._forgot = self._forgot, False
         return self._announcer.update(rows_as_json(findings), forgot=forgot)
+
+    def _summarise(self) -> Any:
+        """Look at all connections cheaply, and note for whoever wants to know which of them changed."""
+        now_ns = self._tracker.end or 0
+        summary = self._tracker.summary(now_ns, since_frame=self._since_frame, since_ns=self._since_ns)
+        self._since_frame, self._since_ns = self.capture.frames + 1, now_ns
+        count = len(summary.last_time)
+        for who, noted in self._changed.items():
+            news = numpy.ones(count, bool)  # what is new has changed
+            news[: len(noted)] = noted | summary.is_changed[: len(noted)]
+            self._changed[who] = news
+        return summary
+
+    def take_changed(self, who: str) -> Any:
+        """Give which connections (bool, as the tracker counts them) changed since `who` asked last; all at first."""
+        self._summarise()
+        noted = self._changed.get(who)
+        count = self._tracker.stream_count
+        self._changed[who] = numpy.zeros(count, bool)
+        return numpy.ones(count, bool) if noted is None else noted
 
     # --- what there is ------------------------------------------------------------------------------------
 
@@ -292,13 +322,12 @@ class Live(Tables):
         self._seen = Observation(None, self.options, seen, self._decoder, self._tracker, None)
         return self._seen
 
-    def view(self, *, since_frame: int = 0, since_ns: int = 0) -> tuple[Observation, Any]:
+    def view(self) -> tuple[Observation, Any]:
         """Give the tables as they are now, and what `Tracker.summary` says of each connection.
 
         For watchers: both are right until they return, and count connections as the tracker does (see `numbering`).
         """
-        observation = self._observation()
-        return observation, self._tracker.summary(observation.end_ns, since_frame=since_frame, since_ns=since_ns)
+        return self._observation(), self._summarise()
 
     def story(self, stream: int, *, width: int = 80) -> str:
         """Tell one connection's story as `observer explain` does, from the latest segments.

@@ -23,14 +23,14 @@ def open_interfaces(
     user: str | None = None,
     notice: Notice | None = None,
     **more: Any,
-) -> tuple[LiveCapture, kernels.Engine | None]:
+) -> tuple[LiveCapture, kernels.Engine]:
     """Open interfaces, get machine code, and give root up if that was asked for, in this order.
 
     Parameters are those of `capture.live.open_live`, with its errors.
 
     Returns
     -------
-    The capture, and what should run the kernels; None leaves that to be decided by what comes.
+    The capture, and what should run the kernels.
     """
     from observer.capture.live import open_live
 
@@ -38,7 +38,8 @@ def open_interfaces(
         privileges.may_become(user)
     feed = open_live(interfaces, bpf=bpf, **more)
     try:
-        engine = _machine_code(notice) if user is not None or kernels.is_cached() else None
+        with feed.relieved():  # making it takes some seconds, once on a machine; frames come already
+            engine = _machine_code(notice)
         if user is not None:
             privileges.drop_to(user)
     except BaseException:

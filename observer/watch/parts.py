@@ -95,8 +95,6 @@ class Parts(Watcher):
         self._keep_s = keep_s
         self._next_ns = steady_ns() + self._every_ns
         self._done: Array = numpy.zeros(0, bool)  # of the tracker's streams: stands in a part as it is
-        self._since_frame = 0
-        self._since_ns = 0
         self._number = 0
         self._failed = False
         try:
@@ -159,11 +157,11 @@ class Parts(Watcher):
 
     def _settle(self, live: Live, also: Array) -> None:
         """Write a part of what is over or chosen (bool), and what is left as open."""
-        observation, summary = live.view(since_frame=self._since_frame, since_ns=self._since_ns)
-        count = len(summary.last_time)
-        done = numpy.zeros(count, bool)
-        done[: len(self._done)] = self._done[:count]
-        done &= ~summary.is_changed
+        changed = live.take_changed("parts")
+        observation, summary = live.view()
+        done = numpy.zeros(len(changed), bool)
+        done[: len(self._done)] = self._done
+        done &= ~changed
         settled = summary.is_finished & (summary.last_time <= live.end_ns - round(OVER_S * 1e9)) & ~done
         if len(also):
             settled |= also & ~done
@@ -177,11 +175,10 @@ class Parts(Watcher):
             self._trim()
         except OSError as error:
             self._say(f"tables cannot be written into {self.folder}: {error.strerror or error}; trying again later")
+            self._done = done & ~settled
             return
         self._failed = False
         self._done = done
-        self._since_frame = live.capture.frames + 1
-        self._since_ns = live.end_ns
 
     def _say(self, sentence: str) -> None:
         """Complain once for a row of failures."""
