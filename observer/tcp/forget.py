@@ -1,9 +1,12 @@
-"""Forgetting connections: what is kept moves into fresh, compact tables and is numbered anew, in its old order.
+"""Forgetting connections: what is kept moves together in its tables and is numbered anew, in its old order.
 
 A tracker that runs for days must give memory back, and holes in its tables would give back nothing.  So every kept
-stream is copied: its row, its flow (packed or not), its log entries, its events.  Everything about it stays as it
+stream moves down: its row, its flow (packed or not), its log entries, its events.  Everything about it stays as it
 was, but for the numbers of streams; an incarnation before that is forgotten is remembered as FORGOTTEN, because that
 there was one decides how the first segment is read.
+
+All moves are in place: in virtual machines new memory costs 1 to 5 ms for each MiB, and no segment is taken in
+meanwhile.
 
 `numbers` maps the old streams: new number + 1, 0 for forgotten ones.
 
@@ -18,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy
 
 from observer.kernels import Engine, Int64s, entry, kernel, prefetch
-from observer.tcp.archive import AHEAD, USUAL_LINES
+from observer.tcp.archive import AHEAD, ask_for_history
 from observer.tcp.events import (
     EV_CODE,
     EV_DETAIL,
@@ -30,7 +33,7 @@ from observer.tcp.events import (
     TIME_WAIT_REUSED,
     UNTOLD,
 )
-from observer.tcp.evidence import LOG_BLOCK, LOG_FRAME, LOG_LINK, LOG_PROOF, LOG_STRIDE, LOG_TIME
+from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.layout import (
     CLIENT,
     E_DEAD,
@@ -70,6 +73,8 @@ from observer.tcp.packed import entries_packed, length_packed
 Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 
 LOW: Final = 0xFFFFFFFF
+BLOCK_CELLS: Final = LOG_BLOCK * LOG_STRIDE
+LEAST_SLOTS: Final = 1024
 ASKED: Final = 1  # in `numbers`, before they are numbers: the caller keeps it
 NEEDED: Final = 2  # ... a kept one needs it
 
@@ -85,26 +90,47 @@ class Tables(NamedTuple):
     g: Array
 
 
-def counters(g: Array) -> Array:
-    """An array g for tables in which nothing stands yet; counters of what came, settings and secret go on."""
-    fresh = g.copy()
-    emptied = (G_STREAMS, G_FLOWS, G_LOG, G_EVENTS, G_LONG, G_PACKED_ENTRIES, G_FREE_ROW, G_FREE_BLOCK, G_RING_NEXT)
-    fresh[list(emptied)] = 0
-    fresh[G_RING:] = 0
-    return fresh
+def forget(engine: Engine, tables: Tables, keep: Any, events_from: int) -> tuple[Array, Array]:
+    """Forget what is not to be kept, and events of earlier frames than that.
+
+    Returns
+    -------
+    The old numbers of the streams kept, ascending, and the hash table: the same array, or a smaller one.
+    """
+    bind, (streams, flows, log, events, slots, g) = engine.bind, tables
+    numbers: Array = numpy.array(keep, numpy.int64)
+    count = bind(number, streams, flows, numbers)(len(numbers))
+    kept = numpy.flatnonzero(numbers)
+    # 1. who points at flows is told by streams meanwhile
+    pointers: Array = numpy.empty(count + 1, numpy.int64)
+    pointing = bind(take_slots, slots, flows, numbers, pointers)()
+    ring: Array = numpy.empty(2 * int(g[G_RING_SIZE]), numpy.int64)
+    queued = bind(take_ring, flows, numbers, g, ring)()
+    # 2. the tables
+    bind(move_events, events, numbers, g)(int(g[G_EVENTS]), events_from)
+    bind(move_streams, streams, numbers, kept)(count)
+    g[G_FLOWS] = bind(move_flows, streams, flows, numbers)(int(g[G_FLOWS]))
+    forward: Array = numpy.zeros(-(-int(g[G_LOG]) // LOG_BLOCK), numpy.int64)
+    bind(mark_log, streams, flows, log, forward)(count)
+    g[G_LOG] = LOG_BLOCK * bind(move_log, log, forward)()
+    g[[G_LONG, G_PACKED_ENTRIES, G_FREE_ROW, G_FREE_BLOCK]] = 0
+    bind(point_at_log, streams, flows, log, forward, g)(count)
+    g[G_STREAMS] = count
+    # 3. and back
+    slots = emptied(slots, count)
+    g[G_MASK] = len(slots) - 1
+    bind(put_slots, pointers, streams, slots)(pointing)
+    bind(put_ring, ring, streams, g)(queued)
+    return kept, slots
 
 
-def move_all(engine: Engine, old: Tables, new: Tables, numbers: Array, kept: Array, events_from: int) -> None:
-    """Fill the new tables, which are empty and large enough; kept: old numbers of the streams that have a new one."""
-    bind, count = engine.bind, len(kept)
-    new.g[G_STREAMS] = count
-    new.g[G_MASK] = len(new.slots) - 1
-    bind(
-        move, old.streams, old.flows, old.log, numbers, kept, new.streams, new.flows, new.log, new.g
-    )(count)  # fmt: skip
-    bind(move_slots, old.slots, old.flows, numbers, new.streams, new.slots)()
-    bind(move_ring, old.flows, numbers, new.streams, old.g, new.g)()
-    bind(move_events, old.events, numbers, new.events, new.g)(int(old.g[G_EVENTS]), events_from)
+def emptied(slots: Array, count: int) -> Array:
+    """A hash table of zeros for so many streams, with room for as many again; the same one if it is not far larger."""
+    size = LEAST_SLOTS << (4 * count // LEAST_SLOTS).bit_length()
+    if len(slots) > 4 * size:
+        return numpy.zeros(size, numpy.int64)
+    slots[:] = 0
+    return slots
 
 
 # --- who is kept --------------------------------------------------------------------------------------------
@@ -140,138 +166,170 @@ def is_opening(streams: Int64s, flows: Int64s, stream: int) -> bool:
     return flows[flow + CLIENT + E_FLAGS] & opened == 0 or flows[flow + SERVER + E_FLAGS] & opened == 0
 
 
-# --- streams, flows, log entries ----------------------------------------------------------------------------
+# --- streams and flows --------------------------------------------------------------------------------------
 
 
 @entry
-def move(
-    streams: Int64s, flows: Int64s, log: Int64s, numbers: Int64s, kept: Int64s, new_streams: Int64s,
-    new_flows: Int64s, new_log: Int64s, fresh: Int64s, count: int,
-) -> int:  # fmt: skip
-    """Copy the streams kept[0 .. count - 1] with all that belongs to them; fresh: the new tables' array g."""
+def move_streams(streams: Int64s, numbers: Int64s, kept: Int64s, count: int) -> int:
+    """Move the streams kept[0 .. count - 1] down; their flows stay where they are."""
     for new in range(count):
-        ask_for(streams, flows, log, kept, new, count)
-        old = kept[new] * STREAM_STRIDE
-        r = new * STREAM_STRIDE
+        old, r = kept[new] * STREAM_STRIDE, new * STREAM_STRIDE
         for cell in range(STREAM_STRIDE):
-            new_streams[r + cell] = streams[old + cell]
-        if streams[old + S_PREVIOUS] > 0:
-            before = numbers[streams[old + S_PREVIOUS] - 1]
-            new_streams[r + S_PREVIOUS] = before if before else FORGOTTEN
-        if streams[old + S_FLOW] > 0:
-            move_flow(flows, log, new_streams, new_flows, new_log, fresh, new)
-        elif streams[old + S_FLOW] < 0:
-            move_packed(log, new_streams, new_log, fresh, new)
+            streams[r + cell] = streams[old + cell]
+        if streams[r + S_PREVIOUS] > 0:
+            before = numbers[streams[r + S_PREVIOUS] - 1]
+            streams[r + S_PREVIOUS] = before if before else FORGOTTEN
     return 0
-
-
-@kernel
-def ask_for(streams: Int64s, flows: Int64s, log: Int64s, kept: Int64s, new: int, count: int) -> int:
-    """Ask the memory for what the next kept streams stand in: between them there may be millions of others."""
-    if new + 2 * AHEAD < count:
-        row = kept[new + 2 * AHEAD] * STREAM_STRIDE
-        prefetch(streams, row)
-        prefetch(streams, row + LINE)
-    if new + AHEAD < count:
-        place = streams[kept[new + AHEAD] * STREAM_STRIDE + S_FLOW]
-        if place > 0:
-            for line in range(FLOW_STRIDE // LINE):
-                prefetch(flows, (place - 1) * FLOW_STRIDE + line * LINE)
-        elif place < 0:
-            for line in range(USUAL_LINES):
-                prefetch(log, (-place - 1) * LOG_STRIDE + line * LINE)
-    return 0
-
-
-@kernel
-def move_flow(
-    flows: Int64s, log: Int64s, new_streams: Int64s, new_flows: Int64s, new_log: Int64s, fresh: Int64s, stream: int
-) -> int:
-    """Copy the row of a stream, whose own row was copied, and its log."""
-    r = stream * STREAM_STRIDE
-    old = (new_streams[r + S_FLOW] - 1) * FLOW_STRIDE
-    row = fresh[G_FLOWS]
-    fresh[G_FLOWS] = row + 1
-    fresh[G_LONG] += 1
-    flow = row * FLOW_STRIDE
-    for cell in range(FLOW_STRIDE):
-        new_flows[flow + cell] = flows[old + cell]
-    new_streams[r + S_FLOW] = row + 1
-    new_flows[flow + STREAM] = stream
-    new_flows[flow + PREVIOUS] = new_streams[r + S_PREVIOUS]
-    move_log(log, new_flows, new_log, fresh, flow + CLIENT)
-    move_log(log, new_flows, new_log, fresh, flow + SERVER)
-    return 0
-
-
-@kernel
-def move_log(log: Int64s, new_flows: Int64s, new_log: Int64s, fresh: Int64s, x: int) -> int:
-    """Copy the log of the endpoint at block x of `new_flows`, whose cells still say where it stood.
-
-    The entries stand behind each other, so they are whole blocks again (evidence.new_entry), also those of a flow
-    that had been packed, which stood outside of blocks.
-    """
-    base = (fresh[G_LOG] + LOG_BLOCK - 1) & -LOG_BLOCK
-    done, starts, seals, ends = base, 0, 0, 0
-    first, seal = new_flows[x + E_FIRST] & LOW, new_flows[x + E_FIRST] >> 32
-    at = first
-    while at:
-        following = move_entry(log, at, new_log, done)
-        done += 1
-        starts = done if at == new_flows[x + E_LOG] else starts
-        seals = done if at == seal else seals
-        ends = done if at == new_flows[x + E_TAIL] else ends
-        at = following
-    at = new_flows[x + E_DEAD] & LOW
-    dead = done + 1 if at else 0
-    while at:
-        at = move_entry(log, at, new_log, done)
-        done += 1
-    new_flows[x + E_FIRST] = seals << 32 | (base + 1 if first else 0)
-    new_flows[x + E_LOG] = starts
-    new_flows[x + E_TAIL] = ends
-    new_flows[x + E_DEAD] = done << 32 | dead
-    if done > base:
-        fresh[G_LOG] = (done + LOG_BLOCK - 1) & -LOG_BLOCK
-    return 0
-
-
-@kernel
-def move_entry(log: Int64s, entry: int, new_log: Int64s, place: int) -> int:
-    """Copy an entry (+ 1) to a place, before its successor's; returns the next one of its chain."""
-    old, new = (entry - 1) * LOG_STRIDE, place * LOG_STRIDE
-    link = log[old + LOG_LINK]
-    new_log[new + LOG_TIME] = log[old + LOG_TIME]
-    new_log[new + LOG_FRAME] = log[old + LOG_FRAME]
-    new_log[new + LOG_PROOF] = log[old + LOG_PROOF]
-    new_log[new + LOG_LINK] = (place + 2 if link >> 16 else 0) << 16 | link & 0xFFFF
-    return link >> 16
-
-
-@kernel
-def move_packed(log: Int64s, new_streams: Int64s, new_log: Int64s, fresh: Int64s, stream: int) -> int:
-    """Copy a packed flow as it is: nothing in it names a stream or a place."""
-    packed = stream * STREAM_STRIDE + S_FLOW
-    old, place = (-new_streams[packed] - 1) * LOG_STRIDE, fresh[G_LOG]
-    length = length_packed(log, old)
-    for word in range(length):
-        new_log[place * LOG_STRIDE + word] = log[old + word]
-    new_streams[packed] = -(place + 1)
-    fresh[G_LOG] = place + (length + LOG_STRIDE - 1) // LOG_STRIDE
-    fresh[G_LONG] += 1
-    fresh[G_PACKED_ENTRIES] += entries_packed(log, old) + 2  # as archive.archive counts them
-    return 0
-
-
-# --- what points at them ------------------------------------------------------------------------------------
 
 
 @entry
-def move_slots(slots: Int64s, flows: Int64s, numbers: Int64s, new_streams: Int64s, new_slots: Int64s) -> int:
-    """Fill the new hash table, of zeros: the same hashes, for the streams that are kept."""
-    old, mask = len(slots) - 1, len(new_slots) - 1
+def move_flows(streams: Int64s, flows: Int64s, numbers: Int64s, count: int) -> int:
+    """Move the rows of kept streams down, in the order in which they stand; returns how many there are.
+
+    A row that is free names stream 0, whose own row is another one.
+    """
+    rows = 0
+    for row in range(count):
+        prefetch(flows, (row + AHEAD) * FLOW_STRIDE)
+        old = row * FLOW_STRIDE
+        stream = numbers[flows[old + STREAM]] - 1
+        r = stream * STREAM_STRIDE
+        if stream >= 0 and streams[r + S_FLOW] == row + 1:
+            flow = rows * FLOW_STRIDE
+            rows += 1
+            if flow != old:
+                for cell in range(FLOW_STRIDE):
+                    flows[flow + cell] = flows[old + cell]
+            flows[flow + STREAM] = stream
+            flows[flow + PREVIOUS] = streams[r + S_PREVIOUS]
+            streams[r + S_FLOW] = rows
+    return rows
+
+
+# --- the log: whole blocks move, so what is packed across some of them stays in one piece --------------------
+
+
+@entry
+def mark_log(streams: Int64s, flows: Int64s, log: Int64s, forward: Int64s, count: int) -> int:
+    """Mark the blocks of `log` that kept streams have something in: 1 in `forward`."""
+    for stream in range(count):
+        later = min(stream + AHEAD, count - 1)
+        ask_for_chains(streams, flows, later)
+        ask_for_history(streams, log, later)
+        place = streams[stream * STREAM_STRIDE + S_FLOW]
+        if place > 0:
+            flow = (place - 1) * FLOW_STRIDE
+            mark_chains(flows, log, forward, flow + CLIENT)
+            mark_chains(flows, log, forward, flow + SERVER)
+        elif place < 0:
+            at = (-place - 1) * LOG_STRIDE
+            last = at + length_packed(log, at) - 1
+            for block in range(at // BLOCK_CELLS, last // BLOCK_CELLS + 1):
+                forward[block] = 1
+    return 0
+
+
+@kernel
+def ask_for_chains(streams: Int64s, flows: Int64s, stream: int) -> int:
+    """Ask the memory for where a stream's row says that its log begins."""
+    place = streams[stream * STREAM_STRIDE + S_FLOW]
+    if place > 0:
+        flow = (place - 1) * FLOW_STRIDE
+        prefetch(flows, flow + CLIENT + E_LOG // LINE * LINE)
+        prefetch(flows, flow + SERVER + E_LOG // LINE * LINE)
+    return 0
+
+
+@kernel
+def mark_chains(flows: Int64s, log: Int64s, forward: Int64s, x: int) -> int:
+    """Mark the blocks of an endpoint's live and retracted entries."""
+    at = flows[x + E_FIRST] & LOW
+    while at:
+        forward[(at - 1) // LOG_BLOCK] = 1
+        at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
+    at = flows[x + E_DEAD] & LOW
+    while at:
+        forward[(at - 1) // LOG_BLOCK] = 1
+        at = log[(at - 1) * LOG_STRIDE + LOG_LINK] >> 16
+    return 0
+
+
+@entry
+def move_log(log: Int64s, forward: Int64s) -> int:
+    """Move marked blocks down, and write into `forward` where each is now, + 1; returns how many there are."""
+    blocks = 0
+    for block in range(len(forward)):
+        if forward[block]:
+            if block != blocks:
+                for cell in range(BLOCK_CELLS):
+                    log[blocks * BLOCK_CELLS + cell] = log[block * BLOCK_CELLS + cell]
+            blocks += 1
+            forward[block] = blocks
+    return blocks
+
+
+@kernel
+def moved(forward: Int64s, entry: int) -> int:
+    """Where an entry (+ 1) of the log is now; 0 stays 0."""
+    if entry == 0:
+        return 0
+    return (forward[(entry - 1) // LOG_BLOCK] - 1) * LOG_BLOCK + (entry - 1) % LOG_BLOCK + 1
+
+
+@entry
+def point_at_log(streams: Int64s, flows: Int64s, log: Int64s, forward: Int64s, g: Int64s, count: int) -> int:
+    """Let everything point at where the log's entries are now; count flows and packed entries anew."""
+    for stream in range(count):
+        ask_for_chains(streams, flows, min(stream + AHEAD, count - 1))
+        packed = stream * STREAM_STRIDE + S_FLOW
+        place = streams[packed]
+        if place > 0:
+            flow = (place - 1) * FLOW_STRIDE
+            point_at_entries(flows, log, forward, flow + CLIENT)
+            point_at_entries(flows, log, forward, flow + SERVER)
+        elif place < 0:
+            streams[packed] = -moved(forward, -place)
+            at = (-streams[packed] - 1) * LOG_STRIDE
+            g[G_PACKED_ENTRIES] += entries_packed(log, at) + 2  # as archive.archive counts them
+        g[G_LONG] += 1 if place else 0
+    return 0
+
+
+@kernel
+def point_at_entries(flows: Int64s, log: Int64s, forward: Int64s, x: int) -> int:
+    """Let an endpoint point at its entries, and each of those at the next."""
+    first, dead, free = flows[x + E_FIRST], flows[x + E_DEAD] & LOW, flows[x + E_DEAD] >> 32
+    # its next free entry stands in a block of its own, unless that is full (evidence.new_entry)
+    free = moved(forward, free + 1) - 1 if free % LOG_BLOCK else 0
+    flows[x + E_FIRST] = moved(forward, first >> 32) << 32 | moved(forward, first & LOW)
+    flows[x + E_DEAD] = free << 32 | moved(forward, dead)
+    flows[x + E_LOG] = moved(forward, flows[x + E_LOG])
+    flows[x + E_TAIL] = moved(forward, flows[x + E_TAIL])
+    point_at_next(log, forward, flows[x + E_FIRST] & LOW)
+    point_at_next(log, forward, flows[x + E_DEAD] & LOW)
+    return 0
+
+
+@kernel
+def point_at_next(log: Int64s, forward: Int64s, entry: int) -> int:
+    """Let the entries of a chain point at the next ones."""
+    at = entry
+    while at:
+        cell = (at - 1) * LOG_STRIDE + LOG_LINK
+        at = moved(forward, log[cell] >> 16)
+        log[cell] = at << 16 | log[cell] & 0xFFFF
+    return 0
+
+
+# --- what points at flows -----------------------------------------------------------------------------------
+
+
+@entry
+def take_slots(slots: Int64s, flows: Int64s, numbers: Int64s, pointers: Int64s) -> int:
+    """List the kept streams of the hash table: hash << 32 | new number + 1 each; returns how many."""
+    mask, listed = len(slots) - 1, 0
     for i in range(len(slots)):
-        later = slots[(i + AHEAD) & old]
+        later = slots[(i + AHEAD) & mask]
         if later & SLOT_FLOW:
             prefetch(flows, ((later & SLOT_NUMBER) - 1) * FLOW_STRIDE + STREAM)
         kept = slots[i]
@@ -279,48 +337,72 @@ def move_slots(slots: Int64s, flows: Int64s, numbers: Int64s, new_streams: Int64
             place = (kept & SLOT_NUMBER) - 1
             new = numbers[flows[place * FLOW_STRIDE + STREAM] if kept & SLOT_FLOW else place]
             if new:
-                row = new_streams[(new - 1) * STREAM_STRIDE + S_FLOW]
-                at = kept >> 32 & mask
-                while new_slots[at]:
-                    at = (at + 1) & mask
-                new_slots[at] = kept >> 32 << 32 | (SLOT_FLOW | row if row > 0 else new)
+                pointers[listed] = kept >> 32 << 32 | new
+                listed += 1
+    return listed
+
+
+@entry
+def put_slots(pointers: Int64s, streams: Int64s, slots: Int64s, count: int) -> int:
+    """Put the listed streams into a hash table of zeros."""
+    mask = len(slots) - 1
+    for i in range(count):
+        prefetch(slots, pointers[min(i + AHEAD, count - 1)] >> 32 & mask)
+        new = pointers[i] & SLOT_NUMBER
+        row = streams[(new - 1) * STREAM_STRIDE + S_FLOW]
+        at = pointers[i] >> 32 & mask
+        while slots[at]:
+            at = (at + 1) & mask
+        slots[at] = pointers[i] >> 32 << 32 | (SLOT_FLOW | row if row > 0 else new)
     return 0
 
 
 @entry
-def move_ring(flows: Int64s, numbers: Int64s, new_streams: Int64s, g: Int64s, fresh: Int64s) -> int:
-    """Queue the finished flows that are kept in their old order; the ring of `fresh` is empty before."""
-    size, queued = g[G_RING_SIZE], 0
+def take_ring(flows: Int64s, numbers: Int64s, g: Int64s, ring: Int64s) -> int:
+    """List the kept flows that wait to be packed, the longest waiting first: new stream, hash; returns how many."""
+    size, listed = g[G_RING_SIZE], 0
     for i in range(size):
         place = G_RING + (g[G_RING_NEXT] + i) % size * RING_STRIDE
         flow = g[place] - 1
         new = numbers[flows[flow + STREAM]] if flow >= 0 else 0
         if new:
-            row = new_streams[(new - 1) * STREAM_STRIDE + S_FLOW] - 1
-            fresh[G_RING + queued * RING_STRIDE] = row * FLOW_STRIDE + 1
-            fresh[G_RING + queued * RING_STRIDE + 1] = g[place + 1]
-            queued += 1
-    fresh[G_RING_NEXT] = queued % size
-    return 0
+            ring[2 * listed] = new - 1
+            ring[2 * listed + 1] = g[place + 1]
+            listed += 1
+    return listed
 
 
 @entry
-def move_events(
-    events: Int64s, numbers: Int64s, new_events: Int64s, fresh: Int64s, count: int, first_frame: int
-) -> int:  # fmt: skip
-    """Copy the events of kept streams from that frame on, in their order."""
+def put_ring(ring: Int64s, streams: Int64s, g: Int64s, count: int) -> int:
+    """Let the listed flows wait, and no others."""
+    for i in range(g[G_RING_SIZE]):
+        place = G_RING + i * RING_STRIDE
+        g[place] = (streams[ring[2 * i] * STREAM_STRIDE + S_FLOW] - 1) * FLOW_STRIDE + 1 if i < count else 0
+        g[place + 1] = ring[2 * i + 1] if i < count else 0
+    g[G_RING_NEXT] = count % g[G_RING_SIZE]
+    return 0
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+@entry
+def move_events(events: Int64s, numbers: Int64s, g: Int64s, count: int, first_frame: int) -> int:
+    """Move the events of kept streams from that frame on down, in their order."""
+    kept = 0
     for row in range(count):
         old = row * EVENT_STRIDE
-        who = events[old + EV_WHO]
+        who, code = events[old + EV_WHO], events[old + EV_CODE]
         new = numbers[who >> 1]
         if new and events[old + EV_FRAME] >= first_frame:
-            at = fresh[G_EVENTS] * EVENT_STRIDE
-            fresh[G_EVENTS] += 1
+            at = kept * EVENT_STRIDE
+            kept += 1
             for cell in range(EVENT_STRIDE):
-                new_events[at + cell] = events[old + cell]
-            new_events[at + EV_WHO] = (new - 1) << 1 | who & 1
-            if events[old + EV_CODE] in (NEW_INCARNATION, TIME_WAIT_REUSED, OLD_RESET):
-                before = events[old + EV_DETAIL]  # UNTOLD, if it was forgotten before
+                events[at + cell] = events[old + cell]
+            events[at + EV_WHO] = (new - 1) << 1 | who & 1
+            if code in (NEW_INCARNATION, TIME_WAIT_REUSED, OLD_RESET):
+                before = events[at + EV_DETAIL]  # UNTOLD, if it was forgotten before
                 known = numbers[before] if before >= 0 else 0
-                new_events[at + EV_DETAIL] = known - 1 if known else UNTOLD
+                events[at + EV_DETAIL] = known - 1 if known else UNTOLD
+    g[G_EVENTS] = kept
     return 0

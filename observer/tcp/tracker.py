@@ -1,17 +1,15 @@
 """The tracker: owns the tables that the kernels work on, and sees to it that they have room.
 
-Feeds batches of segment rows to `track`, and hands the finished tables over as numpy arrays.  Tables grow in place
-(realloc moves pages, not octets, for large blocks), so growth costs no second copy.  Never reads files, never
+Feeds batches of segment rows to `track`, and hands the finished tables over as numpy arrays.  Never reads files, never
 knows time but the packets'.
 """
 
 from __future__ import annotations
 
-import mmap
 import random
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 
@@ -20,7 +18,6 @@ from observer.kernels import Bound, Engine
 from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
-from observer.tcp import forget
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
 from observer.tcp.columns import ROW, column_of, flow_rows, intern, intern_again
 from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
@@ -62,10 +59,12 @@ from observer.tcp.layout import (
     STREAM_STRIDE,
 )
 from observer.tcp.states import TABLE_SIZE, transition_array
-from observer.tcp.summary import Summary, summarise
+from observer.tcp.table import Array, Table
 from observer.tcp.track import finish, track
 
-Array = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
+if TYPE_CHECKING:
+    from observer.tcp.summary import Summary
+
 Codes = numpy.ndarray[Any, numpy.dtype[numpy.int32]]
 
 LOG_PER_SEGMENT: Final = 10 * LOG_BLOCK + PACKED_MAX + 2 * ENTRIES_MAX
@@ -85,62 +84,6 @@ SECOND: Final = 1_000_000_000
 
 ADDRESS_PART: Final = 1 << 14
 """Streams whose addresses are numbered at once."""
-LARGE_CELLS: Final = 1 << 17
-"""From a megaoctet on, a table gets address space of its own."""
-HUGE_CELLS: Final = 1 << 21
-"""From 16 MiB on, a table takes huge pages."""
-MAP_NORESERVE: Final = 0x4000
-"""Linux, asm-generic/mman.h; Python names it from 3.13 on."""
-RESERVED_OCTETS: Final = 1 << 36
-"""Address space for each table: 64 GiB, of which only what is used takes memory."""
-
-
-class Table:
-    """Rows of int64 cells that grow without being copied.
-
-    Where the system lets us, address space is reserved once and pages come as they are touched; elsewhere the array is
-    enlarged by an eighth at a time.
-
-    Attributes
-    ----------
-    cells
-        Flat int64 array; only the first ``rows_used * stride`` cells mean anything.
-    """
-
-    def __init__(self, stride: int, rows: int) -> None:
-        self.stride = stride
-        self.cells: Array = numpy.zeros(stride * rows, numpy.int64)
-        self._space: mmap.mmap | None = None  # reserved, and still with small pages
-
-    def reserve(self, rows: int) -> bool:
-        """Make room for so many rows in all; True if the memory moved (bound kernels must be bound again)."""
-        need = rows * self.stride
-        if need > HUGE_CELLS and self._space is not None:
-            # A large table is read all over: fewer faults, fewer missing translations.  A small one would take more.
-            self._space.madvise(mmap.MADV_HUGEPAGE)
-            self._space = None
-        if need <= len(self.cells):
-            return False
-        used = self.cells
-        if len(used) < RESERVED_OCTETS // 8 and need > LARGE_CELLS:
-            self._space = _reserved()
-            if self._space is not None:
-                self.cells = numpy.frombuffer(self._space, numpy.int64)
-                self.cells[: len(used)] = used
-                return True
-        self.cells = numpy.zeros(max(need, len(used) + len(used) // 8), numpy.int64)
-        self.cells[: len(used)] = used
-        return True
-
-
-def _reserved() -> mmap.mmap | None:
-    """Address space of which only touched pages take memory; None where that cannot be had."""
-    if sys.platform != "linux":
-        return None
-    try:
-        return mmap.mmap(-1, RESERVED_OCTETS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
-    except (OSError, ValueError):
-        return None
 
 
 class Tracker:
@@ -155,34 +98,28 @@ class Tracker:
     """
 
     def __init__(self, engine: Engine, options: Options) -> None:
-        self._start_tables(0)
+        self.streams = Table(STREAM_STRIDE, 256)
+        self.flows = Table(FLOW_STRIDE, 256)
+        self.log = Table(LOG_STRIDE, 4096)
+        self.events = Table(event_module.EVENT_STRIDE, 4096)
+        self.slots: Array = numpy.zeros(1024, numpy.int64)
         self.marks: Array = numpy.zeros(MARK_STRIDE, numpy.int64)
         self.scratch: Array = numpy.zeros(STRIDE, numpy.int64)
         self.g: Array = numpy.zeros(G_SIZE, numpy.int64)
         self._settle(options)
         self._engine = engine
-        self._bound: Bound | None = None
         self._rows: Array | None = None
         self._end: int | None = None
         self.forgotten_count = 0
-        self._over: tuple[Callable[..., int], Array, Bound] | None = None
+        self._let_go()
 
-    def _start_tables(self, streams: int) -> None:
-        """Empty tables, with room for so many streams; what was made from older ones is let go."""
-        self.streams = Table(STREAM_STRIDE, 256)
-        self.streams.reserve(streams)
-        self.flows = Table(FLOW_STRIDE, 256)
-        self.log = Table(LOG_STRIDE, 4096)
-        self.events = Table(event_module.EVENT_STRIDE, 4096)
-        self.slots: Array = numpy.zeros(1024 << (streams >> 8).bit_length(), numpy.int64)
+    def _let_go(self) -> None:
+        """Drop what was made from the tables, and what is bound to them."""
+        self._bound: Bound | None = None
+        self._over: tuple[Callable[..., int], Array, Bound] | None = None
         self._row_space: Array = numpy.empty(0, numpy.int64)
         self._transition_space: Array = numpy.empty(0, numpy.int64)
-        self._summary = Summary(numpy.empty(0, numpy.uint8), self._row_space, self._row_space)
-
-    def _tables(self) -> forget.Tables:
-        return forget.Tables(
-            self.streams.cells, self.flows.cells, self.log.cells, self.events.cells, self.slots, self.g
-        )
+        self._summary: Summary | None = None
 
     def _settle(self, options: Options) -> None:
         """Write the settings and the machine into g."""
@@ -244,7 +181,6 @@ class Tracker:
                 self.events.cells, self.g, self.marks, self.scratch,
             )  # fmt: skip
         self._bound(count)
-        self._end = None
         return self.marks
 
     def finish(self, now: int | None = None) -> None:
@@ -275,11 +211,13 @@ class Tracker:
             Streams are told as changed that had a segment from this frame on, that something else touched since the
             last summary, or that time alone changed between `since_ns` and `now`.
         """
-        count = self.stream_count
-        if len(self._summary.bits) < count:
-            space = numpy.empty(2 * (count + count // 8), numpy.int64).reshape(2, -1)
-            self._summary = Summary(numpy.empty(space.shape[1], numpy.uint8), space[0], space[1])
-        told = self._summary
+        from observer.tcp.summary import Summary, summarise
+
+        count, told = self.stream_count, self._summary
+        if told is None or len(told.bits) < count:
+            room = count + count // 8
+            times, frames = numpy.empty(room, numpy.int64), numpy.empty(room, numpy.int64)
+            self._summary = told = Summary(numpy.empty(room, numpy.uint8), times, frames)
         self._engine.bind(
             summarise, self.streams.cells, self.flows.cells, self.log.cells, self.g, told.bits, told.last_time,
             told.last_frame,
@@ -287,11 +225,11 @@ class Tracker:
         return Summary(told.bits[:count], told.last_time[:count], told.last_frame[:count])
 
     def forget(self, keep: numpy.ndarray[Any, numpy.dtype[numpy.bool_]], *, events_from: int = 0) -> Array:
-        """Keep only some streams, numbered anew in their old order, in fresh tables: memory is given back.
+        """Keep only some streams, numbered anew in their old order; the memory of the others is given back.
 
         What is told of them stays the same, but for numbers of streams, and for incarnations before them that are
-        forgotten.  A segment between the ends of a stream that is forgotten opens a new one.  Counters of segments go
-        on; needs room for what is kept, beside the old tables.
+        forgotten.  A segment between the ends of a stream that is forgotten opens a new one.  Counters of segments
+        go on.
 
         Parameters
         ----------
@@ -305,22 +243,20 @@ class Tracker:
         The old numbers of the streams kept, ascending.  An incarnation before a kept one is among them, asked for or
         not, while that one's opening is not over.
         """
+        from observer.tcp.forget import Tables, forget
+
         if len(keep) != self.stream_count:
             raise ObserverError(f"{len(keep)} streams to keep or forget, but there are {self.stream_count}")
-        numbers = numpy.array(keep, numpy.int64)
-        old = self._tables()
-        count = self._engine.bind(forget.number, old.streams, old.flows, numbers)(len(numbers))
-        kept = numpy.flatnonzero(numbers)
-        self.forgotten_count += len(numbers) - count
-        self._start_tables(count)
-        self.flows.reserve(min(count, int(old.g[G_FLOWS])))
-        self.log.reserve(
-            int(old.g[G_LOG]) + 2 * LOG_BLOCK * int(old.g[G_FLOWS])
-        )  # space, of which only pages used count
-        self.events.reserve(int(old.g[G_EVENTS]))
-        self.g = forget.counters(old.g)
-        forget.move_all(self._engine, old, self._tables(), numbers, kept, events_from)
-        self.use(self._engine)
+        g, held = self.g, (self.streams, self.flows, self.log, self.events)
+        counters = (G_STREAMS, G_FLOWS, G_LOG, G_EVENTS)
+        before = g[list(counters)].tolist()
+        streams, flows, log, events = (table.cells for table in held)
+        tables = Tables(streams, flows, log, events, self.slots, g)
+        kept, self.slots = forget(self._engine, tables, keep, events_from)
+        for table, counter, rows in zip(held, counters, before, strict=True):
+            table.shrink(int(g[counter]), rows)
+        self.forgotten_count += len(keep) - len(kept)
+        self._let_go()
         return kept
 
     def _over_streams(self, entry: Callable[..., int], out: Array, first: int, stop: int) -> int:
@@ -334,7 +270,7 @@ class Tracker:
         # what is made for reading stands behind everything, and is forgotten again: tracking may go on afterwards
         free = self.g[G_FREE_BLOCK]
         self.g[G_FREE_BLOCK] = 0
-        rows = self._over[2](first, stop, self.now if self._end is None else self._end)
+        rows = self._over[2](first, stop, max(self.now, self._end or 0))
         self.g[G_FREE_BLOCK] = free
         for table, used, spare in (
             (self.flows, int(self.g[G_FLOWS]), 1), (self.events, int(self.g[G_EVENTS]), SPARE_ENTRIES),

@@ -11,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from observer import segments as seg
+from observer.errors import ObserverError
 from observer.kernels import Checked, Compiled, Engine, Interpreted
-from observer.tcp import layout
-from tests.tcp.forgetting import Disturbed, assert_kept, assert_same, leave_alone, rows_of, run, tables
-from tests.tcp.segments import pack, sequences
+from observer.options import Options
+from observer.segments import ACK_FLAG, SYN
+from observer.tcp import columns, events, layout
+from observer.tcp.packed import ones
+from observer.tcp.states import CLOSED, TIME_WAIT
+from observer.tcp.tracker import Tracker
+from tests.tcp.forgetting import TOLD, Disturbed, assert_kept, assert_same, leave_alone, rows_of, run, tables
+from tests.tcp.segments import BEGIN, CLIENT, SECOND, SERVER, pack, row, sequences
+from tests.tcp.talk import Talk
 from tests.tcp.test_reference import EXAMPLES
 
 CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("*.pcap*"))
@@ -130,3 +137,213 @@ def test_looking_at_the_time_changes_nothing(rows: Rows, batch: int, ring: int, 
     expected = run(table, Interpreted(), len(rows), leave_alone).tracker
     for engine in (Interpreted(), checked):
         assert_same(run(table, engine, batch, Ticks(table), ring=ring).tracker, expected)
+
+
+# --- forgetting, case by case -----------------------------------------------------------------------------------
+
+
+def flood(tracker: Tracker, count: int, frame: int, time: int) -> None:
+    """That many SYNs, each from another end."""
+    for first in range(0, count, 10_000):
+        number = numpy.arange(first, min(first + 10_000, count))
+        rows = numpy.tile(numpy.array(row(0, 0, CLIENT, SERVER, SYN, 1000), numpy.int64), (len(number), 1))
+        rows[:, seg.TIME], rows[:, seg.FRAME] = time + number, frame + number
+        rows[:, seg.SRC + 3], rows[:, seg.SRC_PORT] = 0x0B000000 + number // 60_000, 1 + number % 60_000
+        tracker.track(rows.reshape(-1), len(rows))
+
+
+def conversations(count: int, steps: slice, frame: int) -> numpy.ndarray:
+    """Some steps of an open, data, close of that many connections, one after the other."""
+    talk = Talk()
+    talk.open().client.data()
+    talk.server.data()
+    talk.client.fin()
+    talk.server.fin()
+    talk.client.ack()
+    pattern = numpy.array(talk.rows, numpy.int64)[steps]
+    rows = numpy.tile(pattern, (count, 1))
+    number = numpy.repeat(numpy.arange(count), len(pattern))
+    for cell in (seg.SRC, seg.DST):
+        rows[rows[:, cell + 3] == CLIENT[0][3], cell + 3] += number[rows[:, cell + 3] == CLIENT[0][3]]
+    rows[:, seg.FRAME] = frame + numpy.arange(len(rows))
+    rows[:, seg.TIME] += number
+    return rows
+
+
+def test_a_flood_is_forgotten_and_its_memory_given_back(compiled: Engine) -> None:
+    begun, ended = conversations(3000, slice(0, 6), 1), conversations(3000, slice(6, None), 1_000_000)
+    alone, crowded = Tracker(compiled, Options()), Tracker(compiled, Options())
+    for tracker in (alone, crowded):
+        tracker.track(begun.reshape(-1), len(begun))
+    flood(crowded, 200_000, 100_000, int(begun[-1, seg.TIME]))
+    before = resident_octets()
+    kept = crowded.forget(~crowded.summary().is_lone)
+    assert kept.tolist() == list(range(3000))
+    assert crowded.forgotten_count == 200_000
+    assert crowded.segment_count == 200_000 + len(begun)
+    if before:  # 200,000 rows of 128 octets, and slots
+        assert before - resident_octets() > 20_000_000
+    for tracker in (alone, crowded):
+        tracker.track(ended.reshape(-1), len(ended))
+        tracker.finish(int(ended[-1, seg.TIME]) + 100 * SECOND)
+    for mine, theirs in zip(tables(crowded)[:-1], tables(alone)[:-1], strict=True):
+        assert numpy.array_equal(mine, theirs)
+    flood(crowded, 50_000, 2_000_000, int(ended[-1, seg.TIME]))  # into memory that was given back
+    assert crowded.stream_count == 53_000
+    assert numpy.array_equal(crowded.flow_rows(0, 3000)[:, TOLD], alone.flow_rows(0, 3000)[:, TOLD])
+
+
+def resident_octets() -> int:
+    """Memory of this process; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    import mmap
+
+    return pages * mmap.PAGESIZE
+
+
+def test_packed_flows_and_open_ones_change_places(compiled: Engine) -> None:
+    """More of each than small tables hold, every third kept: blocks of the log and rows move by all distances."""
+    every, steps = 6000, conversations(6000, slice(None), 1)
+    rows = steps.reshape(every, -1, seg.STRIDE)
+    rows = numpy.concatenate([rows[:, :6].reshape(-1, seg.STRIDE), rows[: every // 2, 6:].reshape(-1, seg.STRIDE)])
+    rows[:, seg.FRAME] = numpy.arange(1, len(rows) + 1)
+    undisturbed = run(rows, compiled, 1000, leave_alone).tracker
+    for chosen in (lambda number: number % 3 == 0, lambda number: number % 3 > 0, lambda number: number < 100):
+
+        def forget_others(disturbed: Disturbed, done: int, chosen=chosen) -> None:  # type: ignore[no-untyped-def]
+            if done % 7000 == 0:
+                disturbed.forget(chosen(numpy.arange(disturbed.tracker.stream_count)))
+
+        assert_kept(run(rows, compiled, 1000, forget_others), undisturbed)
+
+
+def test_the_incarnation_before_an_opening_is_kept() -> None:
+    talk = Talk()
+    talk.open()
+    talk.wait(100).client.syn(new=True)
+    tracker = talk.tracked()
+    assert tracker.forget(numpy.array([False, True])).tolist() == [0, 1]
+    # an old incarnation's ACK answers; the opener resets that, which says that it was there
+    talk = Talk()
+    talk.open()
+    talk.client.syn(new=True)
+    talk.server.synack()
+    talk.client.ack()
+    tracker = talk.tracked()
+    assert tracker.forget(numpy.array([False, True])).tolist() == [1]
+    rows = tracker.flow_rows(0, 1)
+    assert rows[0, columns.O_PREVIOUS] == -1
+    told = tracker.event_rows()
+    reused = told[told[:, events.EV_CODE] == events.NEW_INCARNATION]
+    assert reused[:, events.EV_DETAIL].tolist() == [events.UNTOLD]
+
+
+def test_a_forgotten_pair_opens_a_new_stream() -> None:
+    talk = Talk()
+    talk.open()
+    tracker = talk.tracked()
+    assert tracker.forget(numpy.array([False])).tolist() == []
+    assert (tracker.stream_count, tracker.flow_count, len(tracker.event_rows())) == (0, 0, 0)
+    tracker.track(pack(talk.rows[-2:]), 2)
+    assert tracker.stream_count == 1
+    assert tracker.segment_count == len(talk.rows) + 2
+
+
+def test_old_events_can_be_forgotten_alone() -> None:
+    talk = Talk()
+    talk.open()
+    for _ in range(5):
+        talk.wait(30).client.keepalive()
+        talk.server.ack()
+    tracker = talk.tracked()
+    frames = tracker.event_rows()[:, events.EV_FRAME]
+    middle = int(numpy.median(frames))
+    rows = tracker.flow_rows(0, 1).copy()
+    tracker.forget(numpy.ones(1, bool), events_from=middle)
+    assert tracker.event_rows()[:, events.EV_FRAME].tolist() == [frame for frame in frames.tolist() if frame >= middle]
+    assert numpy.array_equal(tracker.flow_rows(0, 1), rows)
+
+
+def test_keep_says_of_every_stream() -> None:
+    with pytest.raises(ObserverError, match="2 streams"):
+        Tracker(Interpreted(), Options()).forget(numpy.ones(2, bool))
+
+
+# --- a look at all ------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, (1 << 62) - 1))
+def test_bits_are_counted(word: int) -> None:
+    assert ones(word) == word.bit_count()
+
+
+@settings(max_examples=EXAMPLES)
+@given(rows=sequences, ring=st.sampled_from((1, layout.RING_MAX)), wait=st.sampled_from((0, 1, 30, 61, 200)))
+def test_a_summary_agrees_with_the_tables(rows: Rows, ring: int, wait: int, checked: Engine) -> None:
+    for engine in (Interpreted(), checked):
+        tracker = Tracker(engine, Options())
+        tracker.g[layout.G_RING_SIZE] = ring
+        tracker.track(pack(rows), len(rows))
+        now = tracker.now + wait * SECOND
+        tracker.finish(now)
+        told = tracker.summary(now, since_frame=len(rows) // 2)
+        table = tracker.flow_rows(0, tracker.stream_count)
+        assert told.last_time.tolist() == table[:, columns.O_LAST_TIME].tolist()
+        assert told.last_frame.tolist() == table[:, columns.O_LAST_FRAME].tolist()
+        packets = table[:, [columns.O_CLIENT + columns.P_PACKETS, columns.O_SERVER + columns.P_PACKETS]]
+        flow = tracker.streams.cells[layout.S_FLOW :: layout.STREAM_STRIDE][: tracker.stream_count]
+        assert told.is_lone.tolist() == (flow == 0).tolist()
+        states = table[:, [columns.O_CLIENT + columns.P_STATE, columns.O_SERVER + columns.P_STATE]]
+        over = ((states == CLOSED).all(1)) & (flow != 0)
+        assert told.is_finished.tolist() == over.tolist()
+        assert told.is_one_sided.tolist() == ((packets == 0).any(1) & (flow >= 0)).tolist()
+        assert not (told.is_finished & told.is_embryonic).any()
+        assert told.is_changed[told.last_frame >= len(rows) // 2].all()
+
+
+def test_who_is_half_born_and_who_is_over() -> None:
+    talk = Talk()
+    talk.client.syn()
+    assert kinds(talk) == "lone embryonic one_sided"
+    talk.server.synack()
+    assert kinds(talk) == "embryonic"
+    talk.client.ack()
+    assert kinds(talk) == ""
+    talk.client.fin()
+    talk.server.fin()
+    talk.client.ack()
+    tracker = talk.tracked()
+    assert tracker.flow_rows(0, 1)[0, columns.O_CLIENT + columns.P_STATE] == TIME_WAIT
+    assert kinds(talk) == ""
+    talk.wait(61)
+    assert kinds(talk) == "finished"
+
+
+def kinds(talk: Talk) -> str:
+    told = talk.tracked().summary(talk.now)
+    return " ".join(name for name in ("lone", "embryonic", "one_sided", "finished") if getattr(told, f"is_{name}")[0])
+
+
+def test_what_time_and_others_change_is_told() -> None:
+    talk = Talk()
+    talk.open()
+    talk.client.fin()
+    talk.server.fin()
+    talk.client.ack()
+    tracker = Tracker(Interpreted(), Options())
+    tracker.track(pack(talk.rows), len(talk.rows))
+    later = talk.frame + 1
+    assert tracker.summary(talk.now).is_changed.tolist() == [True]  # from frame 0 on
+    assert tracker.summary(talk.now, since_frame=later).is_changed.tolist() == [False]
+    tracker.finish(talk.now + 61 * SECOND)  # TIME-WAIT is over
+    assert tracker.summary(since_frame=later).is_changed.tolist() == [True]
+    assert tracker.summary(since_frame=later).is_changed.tolist() == [False]
+    tracker = Tracker(Interpreted(), Options())
+    tracker.track(pack([row(BEGIN, 1, SERVER, CLIENT, SYN | ACK_FLAG, 7, 8)]), 1)
+    soon, late = BEGIN + SECOND, BEGIN + 2 * SECOND
+    assert tracker.summary(soon, since_frame=2, since_ns=BEGIN).is_changed.tolist() == [False]
+    assert tracker.summary(late, since_frame=2, since_ns=soon).is_changed.tolist() == [True]  # it was stateless
+    assert tracker.summary(late + 1, since_frame=2, since_ns=late).is_changed.tolist() == [False]
