@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from observer.outputs.summary import CaptureFacts
 
 PICTURES: Final = ("population", "time_wait", "resets", "handshake", "matrix", "states")
+LINES: Final = 40
+"""Clients of one listener up to which a matrix shows each; of more it would be one column of the same."""
 LANES: Final = 60
 """Connections up to which every one has a lane that can be told from its neighbours."""
 PAGE_ROWS: Final = 25
@@ -173,14 +175,15 @@ def _sheets(subject: Subject, begin_ns: int) -> list[Sheet]:
 
 
 def _pictures(drawing: Drawing, summary: Summary) -> list[Picture]:
-    """Draw what shows something: no matrix of one client and one listener, no lanes that are too thin to see."""
+    """Draw what shows something: no matrix of one pair, no lanes that are too thin to see."""
     from markupsafe import Markup
 
     if not summary.connections:
         return []
     known = collect(Plot)
-    pairs = max(summary.listener_count, *(one.clients for one in summary.listeners))
-    names = [name for name in PICTURES if name != "matrix" or pairs > 1]
+    clients = max(one.clients for one in summary.listeners)
+    matrix = summary.listener_count > 1 or 1 < clients <= LINES
+    names = [name for name in PICTURES if name != "matrix" or matrix]
     names += ["lanes"] * (1 < summary.connections <= LANES)
     found = [Picture(name, known[name].title, known[name].doc, Markup(drawing(name))) for name in names]
     return [one for one in found if one.html]

@@ -249,7 +249,7 @@ def telling(flows: Columns, severity: Ints, most: int) -> Ints:
         again[rows] = part["client_retransmitted"]
         again[rows] += numpy.asarray(part["server_retransmitted"])
         lasted[rows] = numpy.asarray(part["last_time"]) - numpy.asarray(part["first_time"])
-    return numpy.lexsort((lasted, again, bad, severity))[::-1][:most]
+    return numpy.lexsort((-lasted, -again, ~bad, -severity))[:most]  # of equals the earlier first
 
 
 # --- findings and resets -------------------------------------------------------------------------------------
