@@ -120,18 +120,17 @@ class Panel:
         self._entries = {"findings": finding_entries(observation), "connections": flow_entries(observation)}
         self._shown: dict[tuple[str, int], str] = {}
         first = KINDS[0] if self._entries["findings"] else KINDS[1]
-        wide = ipywidgets.Layout(width="100%")
-        buttons = {"width": "auto"}
+        wide = ipywidgets.Layout(width="auto")
         self.kind = ipywidgets.ToggleButtons(options=KINDS, value=first, style={"button_width": "auto"})
         self.search = ipywidgets.Text(placeholder="filter: address, port, state, code", layout=wide)
         self.chooser = ipywidgets.Select(options=[], rows=18, layout=wide)
         self.more = ipywidgets.HTML(layout=wide)
-        self.view = ipywidgets.ToggleButtons(options=VIEWS, style={"button_width": "auto"}, layout=buttons)
+        self.view = ipywidgets.ToggleButtons(options=VIEWS, style={"button_width": "auto"})
         self.body = ipywidgets.HTML(layout=wide)
         left = ipywidgets.VBox(
-            [self.kind, self.search, self.chooser, self.more], layout={"width": "32%", "min_width": "16em"}
+            [self.kind, self.search, self.chooser, self.more], layout={"width": "36%", "min_width": "16em"}
         )
-        right = ipywidgets.VBox([self.view, self.body], layout={"width": "68%", "padding": "0 0 0 1em"})
+        right = ipywidgets.VBox([self.view, self.body], layout={"width": "64%", "padding": "0 0 0 1em"})
         self.widget = ipywidgets.HBox([left, right])
         self._list()
         for part in (self.kind, self.search):
@@ -174,7 +173,7 @@ class Panel:
             views: dict[str, Callable[[], str]] = {
                 "ladder": flow.picture_html,
                 "time-sequence": lambda: flow.picture_html("sequence"),
-                "story": lambda: text_html(flow.explain(width=100).lines),
+                "story": lambda: text_html(flow.explain(width=88).lines),
             }
             try:
                 self._shown[key] = views[self.view.value]()
@@ -197,9 +196,9 @@ def finding_entries(observation: Explored) -> list[Entry]:
             for address, port in (ends[:2], ends[2:])
             if addresses is not None and address >= 0
         )
-        words = f"{SEVERITIES[severity]} {GRADES[grade]}  {code.values[int(code.codes[row])]}  {where}"
+        said = f"{code.values[int(code.codes[row])]}  {where}  {SEVERITIES[severity]}, {GRADES[grade]}"
         shown = stream if stream >= 0 else int((members[row] or [-1])[0])
-        entries.append(Entry(clean(words + (f"  stream {stream}" if stream >= 0 else "")), shown, row))
+        entries.append(Entry(clean(f"{stream if stream >= 0 else 'all'}  {said}"), shown, row))
     return entries
 
 
@@ -213,5 +212,5 @@ def flow_entries(observation: Explored) -> list[Entry]:
         texts = flows.addresses.texts([client, server]) if flows.addresses else ["?", "?"]
         ends = f"{endpoint(texts[0], client_port)} -> {endpoint(texts[1], server_port)}"
         states = f"{state_words(STATES[client_state])} / {state_words(STATES[server_state])}"
-        entries.append(Entry(f"{stream}  {ends}  {ENDINGS[ended]}  {states}", stream))
+        entries.append(Entry(f"{stream}  {ends}  {ENDINGS[ended]}, {states}", stream))
     return entries

@@ -56,8 +56,8 @@ pre.tcpo-text.tcpo-text { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sa
   line-height: 1.35; overflow-x: auto; color: inherit; background: transparent; margin: .3em 0; white-space: pre; }
 </style>"""
 TEXT_STYLES: Final = {
-    "title": "font-weight:600", "name": "font-weight:600", "dim": "opacity:.7", "good": "color:#1B8A4B",
-    "warning": "color:#A66F00", "problem": "color:#CC4A14;font-weight:600", "state": "color:#0B7F93",
+    "title": "font-weight:600", "name": "font-weight:600", "dim": "opacity:.7", "good": "color:#219653",
+    "warning": "color:#AD7500", "problem": "color:#D9531E;font-weight:600", "state": "color:#14869B",
 }  # fmt: skip
 
 
