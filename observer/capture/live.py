@@ -15,8 +15,11 @@ Never here: files, decoding.  Sources: pcap(3PCAP), packet(7), and live_pcap.py,
 from __future__ import annotations
 
 import select
+import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
@@ -40,6 +43,10 @@ RING_OCTETS: Final = 64 << 20
 RING_LEAST: Final = 8 << 20
 WINDOW_S: Final = 4 * RETIRE_MS / 1000
 """How late an interface's frames may come: the kernel's timer takes up to twice RETIRE_MS, and as much again."""
+RELIEF_S: Final = 0.1
+"""Work between two polls that is longer than this is long: a ring of 64 MiB lasts five times as long at 500,000/s."""
+RELIEF_OCTETS: Final = 512 << 20
+"""Memory for frames that wait while such work goes on; when it is full, the ring fills."""
 CHECK_S: Final = 0.5
 """How often interfaces are looked at for being up, gone or back."""
 RECORDS_MAX: Final = 4096
@@ -82,6 +89,10 @@ class LiveCapture:
         self._check_at = time.monotonic() + CHECK_S
         self._zeros = numpy.zeros(records_max, numpy.int64)
         self._merged = numpy.zeros(0, numpy.uint8)
+        self._numbered = 0  # frames that have a number: handed over, or waiting in the backlog
+        self._backlog: deque[LiveChunk] = deque()
+        self._backlog_octets = 0
+        self._lock = threading.RLock()
         for one in watched:
             self._describe(one)
 
@@ -97,7 +108,7 @@ class LiveCapture:
             now = time.monotonic()
             if now >= self._check_at:
                 self._check(now)
-            chunk = self._one(self._watched[0]) if len(self._watched) == 1 else self._several()
+            chunk = self._backlog.popleft() if self._backlog else self._next()
             if chunk is not None:
                 self._count(chunk)
                 return chunk
@@ -107,9 +118,51 @@ class LiveCapture:
             self._wait(min(deadline, self._check_at) - now)
         return None
 
+    @contextmanager
+    def relieved(self) -> Iterator[None]:
+        """Long work between two polls: if it takes longer than RELIEF_S, frames are taken from the kernel meanwhile.
+
+        A thread does it, up to RELIEF_OCTETS; later polls hand them over first.  In the block, do not poll.
+        """
+        over = threading.Event()
+        thread = threading.Thread(target=self._relieve, args=(over,), name="observer-relief", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _relieve(self, over: threading.Event) -> None:
+        self._backlog_octets = sum(_memory(chunk) for chunk in self._backlog)
+        if over.wait(RELIEF_S):
+            return
+        while not over.is_set() and not self.finished and self._backlog_octets < RELIEF_OCTETS:
+            with self._lock:
+                chunk = None if self.finished else self._next()
+                if chunk is not None:
+                    self._backlog.append(chunk)
+                    self._backlog_octets += _memory(chunk)
+                    self._renew()
+            if chunk is None:
+                over.wait(RELIEF_S)
+
+    def _renew(self) -> None:
+        """Leave the memory of the last chunk to it."""
+        self._merged = numpy.zeros(0, numpy.uint8)
+        if len(self._watched) == 1 and (lane := self._watched[0].lane) is not None:
+            lane.renew()
+
+    def _next(self) -> LiveChunk | None:
+        """Frames that can be handed over now."""
+        chunk = self._one(self._watched[0]) if len(self._watched) == 1 else self._several()
+        if chunk is not None:
+            self._numbered += chunk.count
+        return chunk
+
     def _one(self, only: Watched) -> LiveChunk | None:
         """Frames of the one interface, as they are."""
-        count = only.pull(self.frames + 1)
+        count = only.pull(self._numbered + 1)
         lane = only.lane
         if not count or lane is None:
             return None
@@ -156,7 +209,7 @@ class LiveCapture:
         numpy.concatenate(spans, out=self._merged[:size])
         order = numpy.argsort(numpy.concatenate(keys), kind="stable")
         rows = numpy.concatenate(parts)[order]
-        rows[:, RECORD_FRAME] = numpy.arange(self.frames + 1, self.frames + 1 + len(rows))
+        rows[:, RECORD_FRAME] = numpy.arange(self._numbered + 1, self._numbered + 1 + len(rows))
         interfaces = numpy.concatenate(numbers)[order]
         return LiveChunk(self._merged, size, rows.reshape(-1), len(rows), interfaces=interfaces)
 
@@ -215,7 +268,8 @@ class LiveCapture:
 
     def statistics(self) -> list[InterfaceStatistics]:
         """Counts of each interface up to now; also kept in `files`."""
-        all_of_them = [one.statistics() for one in self._watched]
+        with self._lock:
+            all_of_them = [one.statistics() for one in self._watched]
         info = self.files[0]
         info.received = _sum([one.received for one in all_of_them])
         info.dropped_os = _sum([one.dropped_kernel for one in all_of_them])
@@ -235,11 +289,13 @@ class LiveCapture:
 
     def close(self) -> None:
         """Stop capturing.  Statistics and notices stay readable."""
-        if not self.finished:
-            self.finished = True
-            for one in self._watched:
-                one.end()
-            self.statistics()
+        with self._lock:
+            if not self.finished:
+                self.finished = True
+                for one in self._watched:
+                    one.end()
+                self._backlog.clear()
+                self.statistics()
 
     def __enter__(self) -> LiveCapture:
         return self
@@ -248,6 +304,11 @@ class LiveCapture:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _memory(chunk: LiveChunk) -> int:
+    """Octets of a chunk that were written to: its arrays are larger, but untouched memory is none."""
+    return chunk.size + 8 * chunk.count * (RECORD_STRIDE + 1)
 
 
 def _sum(values: list[int | None]) -> int | None:

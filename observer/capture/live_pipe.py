@@ -12,6 +12,8 @@ import os
 import select
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -157,6 +159,11 @@ class GrowingCapture:
                 return None
             self._growing.wait(left)
         return None
+
+    @contextmanager
+    def relieved(self) -> Iterator[None]:
+        """See LiveCapture: here the pipe's writer waits, or drops frames and says so."""
+        yield
 
     def descriptors(self) -> list[int]:
         """See LiveCapture."""

@@ -40,7 +40,7 @@ class InterfaceStatistics:
     """LINKTYPE_ number."""
     state: State
     frames: int
-    """Handed over."""
+    """Handed over, or waiting to be."""
     received: int | None
     """Frames that passed the filter, as the kernel counts them; on Linux with those that it dropped."""
     dropped_kernel: int | None
@@ -79,6 +79,7 @@ class Lane(Protocol):
     @property
     def lost(self) -> int: ...
     def pull(self, frame: int) -> int: ...
+    def renew(self) -> None: ...
     def counts(self) -> Counts | None: ...
     def close(self) -> None: ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy
@@ -73,6 +74,9 @@ class Feed(Protocol):
 
     def notices(self) -> Sequence[Any]:
         """Return what happened to the interfaces since the last call."""
+
+    def relieved(self) -> AbstractContextManager[None]:
+        """Let work in the block take long without losing frames; no poll in it."""
 
     def use(self, engine: Engine) -> None:
         """Run kernels another way."""
@@ -169,7 +173,8 @@ class Live(Tables):
             if chunk is not None and chunk.count:
                 self._take(chunk)
             if self.clock.steady_ns() >= self._next_tick:
-                self.tick()
+                with self.feed.relieved():
+                    self.tick()
         return chunk is not None
 
     def tick(self) -> list[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ class FileFeed:
 
     def notices(self) -> list[Any]:
         return []
+
+    def relieved(self) -> nullcontext[None]:
+        return nullcontext()
 
     def use(self, engine: kernels.Engine) -> None:
         self._capture.use(engine)
