@@ -261,6 +261,8 @@ def check_place(path: Path) -> None:
     """Refuse to write over anything but a report (a capture, say), or into what is no file."""
     try:
         if not path.exists():
+            if not path.parent.is_dir():
+                raise OptionError(f"cannot write {path}: there is no folder {path.parent}")
             return
         if not path.is_file():
             raise OptionError(f"{path} is no file: name another one for the report")
