@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+import numpy
+
 from observer.errors import ObserverError
 from observer.outputs.grouping import group
 from observer.outputs.html import group_html, note_html, page, text_html
@@ -117,7 +119,7 @@ class Panel:
         import ipywidgets
 
         self._observation = observation
-        self._entries = {"findings": finding_entries(observation), "connections": flow_entries(observation)}
+        self._entries = {"findings": finding_entries(observation)}
         self._shown: dict[tuple[str, int], str] = {}
         first = KINDS[0] if self._entries["findings"] else KINDS[1]
         wide = ipywidgets.Layout(width="auto")
@@ -140,6 +142,8 @@ class Panel:
 
     def _list(self) -> None:
         """Fill the list with what is asked for."""
+        if self.kind.value not in self._entries:
+            self._entries[self.kind.value] = flow_entries(self._observation)
         entries = self._entries[self.kind.value]
         wanted = self.search.value.lower().split()
         found = [entry for entry in entries if all(word in entry.words.lower() for word in wanted)]
@@ -205,12 +209,17 @@ def finding_entries(observation: Explored) -> list[Entry]:
 def flow_entries(observation: Explored) -> list[Entry]:
     """Return the list of connections, by number."""
     flows = observation.columns("flows")
-    names = [f"{side}_{name}" for side in ENDPOINTS for name in ("addr", "port", "state")]
-    cells = (map(int, flows[name]) for name in ("stream", "ended", *names))
-    entries = []
-    for stream, ended, client, client_port, client_state, server, server_port, server_state in zip(*cells, strict=True):
-        texts = flows.addresses.texts([client, server]) if flows.addresses else ["?", "?"]
-        ends = f"{endpoint(texts[0], client_port)} -> {endpoint(texts[1], server_port)}"
-        states = f"{state_words(STATES[client_state])} / {state_words(STATES[server_state])}"
-        entries.append(Entry(f"{stream}  {ends}  {ENDINGS[ended]}, {states}", stream))
-    return entries
+    texts = flows.addresses.texts() if flows.addresses else []
+    names = ("stream", "ended", *(f"{side}_{name}" for side in ENDPOINTS for name in ("addr", "port", "state")))
+    cells = (numpy.asarray(flows[name]).tolist() for name in names)
+    states = [state_words(name) for name in STATES]
+    return [
+        Entry(
+            f"{stream}  {endpoint(texts[client], client_port)} -> {endpoint(texts[server], server_port)}  "
+            f"{ENDINGS[ended]}, {states[client_state]} / {states[server_state]}",
+            stream,
+        )
+        for stream, ended, client, client_port, client_state, server, server_port, server_state in zip(
+            *cells, strict=True
+        )
+    ]
