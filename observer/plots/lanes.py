@@ -286,8 +286,12 @@ def _draw_groups(
 
 def _alive(found: Stretches) -> int:
     """Most connections of which the same endpoint was in some state at once."""
-    ends = [found.take(numpy.flatnonzero(found.endpoint == end)) for end in range(len(ENDPOINTS))]
-    return max(most_at_once(own.begin, own.end) for own in ends)
+    who = found.stream << 1 | found.endpoint
+    # stretches of one endpoint follow each other: it is alive from the first to the last of those without a gap
+    begins = numpy.append(True, (who[1:] != who[:-1]) | (found.begin[1:] != found.end[:-1]))[: len(who)]
+    ends = numpy.append(begins[1:], True)[: len(who)]
+    side, begin, end = found.endpoint[begins], found.begin[begins], found.end[ends]
+    return max(most_at_once(begin[side == one], end[side == one]) for one in range(len(ENDPOINTS)))
 
 
 def _picture(mean: Array) -> Array:

@@ -44,11 +44,12 @@ class Matrix(NamedTuple):
     clients, services
         Their names, the busiest first.
     whole_client, whole_service
-        Worst severity of a finding about all of one, and its code ("": none).
+        Worst severity of a finding about all of one, and its code ("": none); of a client with a service it is that
+        of their cell.
     known
         How many clients and services there are.
     about_all
-        How many findings there are about all of a service or client.
+        How many findings there are about many connections: of a service, a client, or a client with a service.
     """
 
     number: Array
@@ -119,15 +120,19 @@ def _matrix(subject: ObservationSubject, flows: Columns, most: int) -> Matrix:
     client_of = numbers(findings, "client_addr")
     crowd = numbers(findings, "stream") < 0
     services = numpy.where(crowd & (numbers(findings, "server_addr") >= 0), service_of, NONE)
-    clients = numpy.where(crowd & (services == NONE), client_of, NONE)
+    clients = numpy.where(crowd, client_of, NONE)
     rows = _chosen(numbers(flows, "client_addr"), worst, clients, most)
     columns = _chosen(places.listeners(flows), worst, services, most)
+    pairs = (clients != NONE) & (services != NONE)
     shape = (len(rows.kept) + (rows.others > 0), len(columns.kept) + (columns.others > 0))
     cell = rows.place * shape[1] + columns.place
     number = numpy.bincount(cell, minlength=shape[0] * shape[1])
     bad = numpy.bincount(cell[worst > NONE], minlength=shape[0] * shape[1])
     severity = numpy.full(shape[0] * shape[1], NONE)
     numpy.maximum.at(severity, cell, worst)
+    of_pair = rows.places_of(clients[pairs]) * shape[1] + columns.places_of(services[pairs])
+    numpy.maximum.at(severity, of_pair, numbers(findings, "severity")[pairs])
+    clients, services = numpy.where(pairs, NONE, clients), numpy.where(pairs, NONE, services)
     return Matrix(
         number.reshape(shape), bad.reshape(shape), severity.reshape(shape),
         _names([places.host_text(flows, code) for code in rows.kept], rows.others, "client"),
@@ -143,6 +148,12 @@ class Chosen(NamedTuple):
     kept: list[int]
     others: int
     place: Array
+
+    def places_of(self, values: Array) -> Array:
+        """Return the places of some of the values; of one that is not kept, that of the others."""
+        at = {value: place for place, value in enumerate(self.kept)}
+        last = len(self.kept) if self.others else len(self.kept) - 1
+        return numpy.array([at.get(value, last) for value in values.tolist()], numpy.int64)
 
 
 def _chosen(keys: Array, worst: Array, whole: Array, most: int) -> Chosen:
@@ -253,7 +264,7 @@ def _size_in(cells: Matrix) -> tuple[float, float]:
 def _title(cells: Matrix) -> str:
     words = f"{count(int(cells.number.sum()), 'connection')} of {count(cells.known[0], 'client')} to "
     words += f"{count(cells.known[1], 'service')}; {int(cells.bad.sum()):,} with findings"
-    return words + f", and {count(cells.about_all, 'finding')} about all of one" * (cells.about_all > 0)
+    return words + f"; {count(cells.about_all, 'finding')} about many at once" * (cells.about_all > 0)
 
 
 def _with_codes(names: list[str], whole: list[tuple[int, str]]) -> list[str]:

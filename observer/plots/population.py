@@ -77,6 +77,8 @@ class Episode(NamedTuple):
     end: int | None
     server: int
     client: int
+    times: int = 1
+    """How many like findings there are, of different clients or listeners, with this one the first of them."""
 
 
 class Steps(NamedTuple):
@@ -133,7 +135,8 @@ def population(
     base = _base(steps, episodes, subject.options)
     for side, one in steps.items():
         _stack(ax, one, base, clock, span_ns(subject)[1], down=endpoint is None and side != SERVER)
-    _scale(ax, steps, len(episodes[:EPISODES]), both=endpoint is None)
+    episodes = _alike(episodes)
+    _scale(ax, steps, min(len(episodes), EPISODES + 1), both=endpoint is None)
     if base in THRESHOLDS and place.number >= 0:
         _threshold(ax, base, steps, subject.options, both=endpoint is None)
     _mark(ax, episodes, clock, span_ns(subject)[1])
@@ -194,6 +197,18 @@ def _is_at(episode: Episode, place: Place) -> bool:
     if place.scope == "listener":
         return episode.server == place.number
     return place.number in (episode.client, episode.server >> PORT_BITS)
+
+
+def _alike(episodes: list[Episode]) -> list[Episode]:
+    """Put findings of the same kind together: from the first begin to the last end."""
+    kinds: dict[tuple[str, str, int], Episode] = {}
+    for one in episodes:
+        first = kinds.setdefault((one.code, one.severity, one.endpoint), one._replace(times=0))
+        end = None if first.end is None or one.end is None else max(first.end, one.end)
+        kinds[one.code, one.severity, one.endpoint] = first._replace(
+            begin=min(first.begin, one.begin), end=end, times=first.times + 1
+        )
+    return list(kinds.values())
 
 
 def _title(subject: ObservationSubject, place: Place, steps: dict[int, Steps]) -> str:
@@ -346,14 +361,16 @@ def _mark(ax: Axes, episodes: list[Episode], clock: style.Clock, end_ns: int) ->
             ax.axvline(edge, color=style.FAINT, linewidth=0.6, linestyle=":")
         side = ENDPOINTS[episode.endpoint] + " " if episode.endpoint >= 0 else ""
         still = ", not ended" if episode.end is None else ""
+        still = f", {episode.times:,} of them" * (episode.times > 1) + still
         ax.annotate(
             f"{episode.severity}: {side}{safe(episode.code)}{still}", (left, level), xycoords=ax.get_xaxis_transform(),
             xytext=(3, -3), textcoords="offset points", va="top", ha="left", fontsize=style.SMALL, color=style.INK,
         )  # fmt: skip
     if len(episodes) > len(shown):
         ax.annotate(
-            f"and {len(episodes) - len(shown):,} more findings", (1, 0.985), xycoords="axes fraction", va="top",
-            ha="right", fontsize=style.SMALL, color=style.FAINT,
+            f"and {count(len(episodes) - len(shown), 'more kind')} of finding", (0, 0.985 - MARK_HEIGHT * len(shown)),
+            xycoords="axes fraction", xytext=(3, 0), textcoords="offset points", va="top", ha="left",
+            fontsize=style.SMALL, color=style.FAINT,
         )  # fmt: skip
 
 

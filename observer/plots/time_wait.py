@@ -39,7 +39,7 @@ SECOND: Final = 1_000_000_000
 RATE_NS: Final = 10 * SECOND
 """The present rate is that of so long before the end of the capture."""
 SMALL_SHARE: Final = 0.05
-"""Of all that there were at once; where no holder has so many, all holders of a side are one line."""
+"""Of all that there were at once; where no holder has so many, nor a pile-up, all holders of a side are one line."""
 SHARE_SHOWN: Final = 0.01
 """Share of the ports from which on there is an axis of it."""
 SURE: Final = 20
@@ -96,7 +96,7 @@ def time_wait(subject: ObservationSubject, *, ax: Axes | None = None) -> Axes:
     found = found.take(numpy.flatnonzero(found.state == STATES.index("TIME_WAIT")))
     if not len(found.stream):
         return style.empty(ax, "TIME-WAIT over time: none", "no endpoint was in TIME-WAIT")
-    holders, others = _holders(subject.columns("flows"), found)
+    holders, others = _holders(subject.columns("flows"), found, subject.options.time_wait_pileup)
     begin, end = span_ns(subject)
     outlooks = [_outlook(found.take(one.rows), (begin, end), subject.options) if one.space else None for one in holders]
     until = max([end, *(int(one.times[-1]) for one in outlooks if one is not None)])
@@ -124,8 +124,8 @@ def time_wait(subject: ObservationSubject, *, ax: Axes | None = None) -> Axes:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def _holders(flows: Columns, found: Stretches) -> tuple[list[Holder], int]:
-    """Return those with the highest peaks, and how many others there are."""
+def _holders(flows: Columns, found: Stretches, many: int) -> tuple[list[Holder], int]:
+    """Return those with the highest peaks, and how many others there are; many: what one alone must never hold."""
     listeners = places.listeners(flows)
     known = numpy.unique(listeners)
     place = numpy.searchsorted(known, listeners[found.stream])
@@ -143,7 +143,7 @@ def _holders(flows: Columns, found: Stretches) -> tuple[list[Holder], int]:
         server = places.listener_text(flows, int(known[listener]))
         label = f"client {places.host_text(flows, who - 1)} for {server}" if who else f"server {server}"
         holders.append(Holder(label, rows_of[key], most[key], who > 0))
-    if holders[0].most < SMALL_SHARE * most_at_once(found.begin, found.end):
+    if holders[0].most < min(many, SMALL_SHARE * most_at_once(found.begin, found.end)):
         return _together(found, keys // len(known) > 0, of_row), 0
     return holders, len(keys) - len(best)
 

@@ -41,7 +41,7 @@ class Line(NamedTuple):
     steps: tuple[Step, ...]
 
 
-def captured(lines: list[Line], *, keep: Sequence[int] = ()) -> Any:
+def captured(lines: list[Line], *, keep: Sequence[int] = (), options: observer.Options | None = None) -> Any:
     """Read a capture of these connections; their packets stand in order of time, those of some streams are kept."""
     frames: list[tuple[float, bytes]] = []
     for line in lines:
@@ -56,7 +56,7 @@ def captured(lines: list[Line], *, keep: Sequence[int] = ()) -> Any:
     for at, frame in frames:
         whole = round((BEGIN_S + at) * 1_000_000)
         octets += [struct.pack("<IIII", whole // 10**6, whole % 10**6, len(frame), len(frame)), frame]
-    return observer.read(io.BytesIO(b"".join(octets)), keep=keep)
+    return observer.read(io.BytesIO(b"".join(octets)), keep=keep, options=options)
 
 
 def _frame(own: tuple[str, int], peer: tuple[str, int], seq: int, ack: int, step: Step) -> bytes:

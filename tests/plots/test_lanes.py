@@ -11,8 +11,8 @@ import pytest
 
 import observer
 from observer.errors import OptionError
-from observer.plots.lanes import GROUPS, ORDERS, lanes
-from observer.plots.stretches import stretches
+from observer.plots.lanes import GROUPS, ORDERS, _alive, lanes
+from observer.plots.stretches import most_at_once, stretches
 from observer.schema import ENDPOINTS, STATES
 from tests.plots.conversation import Conversation, queue_full, words_of
 from tests.plots.crowd import crowd
@@ -131,3 +131,12 @@ def test_most_at_once_of_a_group_counts_one_side() -> None:
         size, most = label.split("\n")[1].split(" connections, ")
         assert 0 < int(most.split()[0]) <= int(size)
     assert len(ENDPOINTS) == 2
+
+
+def test_alive_is_that_of_counting_every_stretch() -> None:
+    found = stretches(crowd(200))
+    wanted = max(
+        most_at_once(found.begin[found.endpoint == side], found.end[found.endpoint == side]) for side in range(2)
+    )
+    assert _alive(found) == wanted
+    assert _alive(found.take(numpy.array([], numpy.int64))) == 0

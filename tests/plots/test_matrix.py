@@ -69,7 +69,23 @@ def test_findings_about_all_of_a_service_stand_at_it(captures: Path) -> None:
     ax = matrix(observation)
     assert about.code.iloc[0] in " ".join(words_of(ax))
     assert [line.get_marker() for line in ax.get_lines()] == ["v"]
-    assert "about all of one" in ax.get_title(loc="left")
+    assert f"{len(about)} finding" in ax.get_title(loc="left") and "about many at once" in ax.get_title(loc="left")
+
+
+def test_a_finding_about_a_client_with_a_service_colours_their_cell() -> None:
+    """TIME-WAIT piles up where one client opens and closes to one service again and again."""
+    piling = [Line(0.01 * k, ("10.0.0.1", 20_000 + k), ("10.9.0.1", 80), CLOSED) for k in range(60)]
+    innocent = [Line(0.01 * k, (f"10.0.0.{k}", 20_000), ("10.9.0.2", 80), CLOSED) for k in range(2, 5)]
+    observation = captured([*piling, *innocent], options=observer.Options(time_wait_pileup=50))
+    about = observation.findings[observation.findings.stream.isna()]
+    assert about.code.tolist() == ["time_wait_pileup"] and about.client_addr.notna().all()
+    for most, wanted in ((20, ("10.0.0.1", "10.9.0.1:80")), (1, ("10.0.0.1", "10.9.0.1:80"))):
+        ax = matrix(observation, most=most)
+        shown = severities(ax)
+        row, column = labels(ax.yaxis).index(wanted[0]), labels(ax.xaxis).index(wanted[1])
+        assert shown.pop((row, column)) == about.severity.iloc[0]
+        assert set(shown.values()) == {"no finding"}
+        assert not ax.get_lines(), "nothing is wrong with all of either"
 
 
 def test_what_is_not_named_is_counted_together() -> None:

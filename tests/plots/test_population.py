@@ -14,7 +14,7 @@ from observer.plots.population import EPISODES, INTERVALS, _gathered, population
 from observer.plots.stretches import stretches
 from observer.schema import STATES
 from tests.plots.conversation import Conversation, words_of
-from tests.plots.crowd import OPEN, Line, captured, crowd
+from tests.plots.crowd import CLOSED, OPEN, Line, captured, crowd
 
 
 def heights(ax: Any, seconds: float, *, below: bool) -> dict[str, int]:
@@ -58,9 +58,22 @@ def test_findings_of_populations_are_marked_from_begin_to_end(captures: Path) ->
     ax = population(observation)
     marks = {line.get_label(): line for line in ax.get_lines() if str(line.get_label()).startswith("finding ")}
     assert set(marks) == {f"finding {code}" for code in about.code[:EPISODES]}
+    assert len(marks) == about.code.nunique()
     begin = (about.begin.iloc[0].value - observation.begin_ns) / 1e9
     assert marks[f"finding {about.code.iloc[0]}"].get_xdata()[0] == pytest.approx(begin)
     assert any(about.code.iloc[0] in words for words in words_of(ax))
+
+
+def test_like_findings_share_a_mark() -> None:
+    """Eight clients pile up TIME-WAIT for one service, one after the other."""
+    lines = [Line(0.02 * k, (f"10.0.0.{k // 60}", 20_000 + k), ("10.9.0.1", 80), CLOSED) for k in range(8 * 60)]
+    observation = captured(lines, options=observer.Options(time_wait_pileup=50))
+    about = observation.findings[observation.findings.stream.isna()]
+    assert about.code.tolist() == ["time_wait_pileup"] * 8
+    ax = population(observation)
+    (mark,) = [line for line in ax.get_lines() if line.get_label() == "finding time_wait_pileup"]
+    assert mark.get_xdata()[0] == pytest.approx((about.begin.min().value - observation.begin_ns) / 1e9)
+    assert any("8 of them" in words for words in words_of(ax))
 
 
 def test_a_threshold_is_drawn_where_it_is_near() -> None:

@@ -39,6 +39,10 @@ def lines(ax: Any) -> dict[str, Any]:
     return {line.get_label(): line for line in ax.get_lines() if not str(line.get_label()).startswith("_")}
 
 
+def labels_of(ax: Any) -> list[str]:
+    return list(lines(ax))
+
+
 def held(observation: Any) -> Any:
     found = stretches(observation)
     return found.take(numpy.flatnonzero(found.state == STATES.index("TIME_WAIT")))
@@ -108,6 +112,16 @@ def test_many_holders_are_drawn_as_few_lines() -> None:
     assert all(len(line.get_xdata()) <= 2 * INTERVALS + 4 for line in ax.get_lines())
     found = held(observation)
     assert f"at most {most_at_once(found.begin, found.end):,} at once" in ax.get_title(loc="left")
+
+
+def test_who_holds_a_pile_up_is_named_however_many_do() -> None:
+    """Thirty clients, each of them with a thirtieth of all: together where that is little, named where it is much."""
+    talks = [Line(0.01 * k, (f"10.0.0.{k % 30}", 20_000 + k), ("10.9.0.1", 80), CLOSED) for k in range(900)]
+    observation = captured(talks)
+    assert any("all clients together (30" in label for label in labels_of(time_wait(observation)))
+    piled = time_wait(Choosing(observation, Options(time_wait_pileup=25)))
+    assert all(label.startswith("client 10.0.0.") for label in labels_of(piled))
+    assert f"{30 - LINES} holders more not drawn" in piled.get_title(loc="left")
 
 
 def test_none_is_said() -> None:
