@@ -61,6 +61,7 @@ SYNACK_REPEATED = 512  # the server sent its SYN-ACK again
 CLIENT_SPOKE = 1024  # the client sent something beside SYN and one RST
 RESET_BY_SERVER = 2048  # a RST of the server was accepted
 SERVER_SENT = 4096  # the server sent octets
+CLIENT_SENT = 8192  # the client sent octets
 
 
 class Around:

@@ -198,6 +198,13 @@ class Case:
         """Whether only one direction was captured: nothing is said about the other endpoint then."""
         return self.client.packets == 0 or self.server.packets == 0
 
+    def may_have_closed(self, end: End) -> bool:
+        """Whether an endpoint's FIN may have passed before the capture began: nothing shows that it had not closed.
+
+        Octets behind the opening, or the opening itself, would (RFC 9293 3.6: nothing is sent behind a FIN).
+        """
+        return not (self.flow["syn_count"] or self.flow["synack_count"] or end.count("octets"))
+
     @property
     def tap(self) -> str | None:
         """Where the capture was made, as far as the connection tells: client, middle, server."""

@@ -33,8 +33,8 @@ def close_wait_leak(case: Case) -> Iterator[Verdict]:
     least = round(case.around.options.close_wait_s * SECOND)
     for end in case.ends:
         into = end.entered("CLOSE_WAIT")
-        if into is None or into.certainty != "acknowledged":
-            continue  # nothing shows that it got the FIN
+        if into is None or into.certainty != "acknowledged" or case.may_have_closed(end):
+            continue  # nothing shows that it got the FIN, or that it had not closed before
         left = _next(end, into)
         if left is not None and left.cause != "rcv_rst":
             continue  # it closed after all
@@ -86,7 +86,7 @@ def fin_wait_2_expired(case: Case) -> Iterator[Verdict]:
     """The peer never closes its half, and the closer's patience ended."""
     for end in case.ends:
         into = end.entered("FIN_WAIT_2")
-        if into is None:
+        if into is None or case.may_have_closed(case.other(end)):
             continue
         left = _next(end, into)
         bare = [note for note in end.resets if "from_socket" not in note.facts and note.time > into.time]

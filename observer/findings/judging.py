@@ -340,6 +340,7 @@ def _join(crowd: Crowd, start: int, stop: int, read: Mapping[str, Array]) -> Non
         (near.COMPLETED, read["handshake_ns"] > 0),
         (near.SERVER_SPOKE, server_own),
         (near.SERVER_SENT, read["server_octets"] > 0),
+        (near.CLIENT_SENT, read["client_octets"] > 0),
         (near.CLOSED_BY_RESET, read["ended"] == 1),
         (near.CLIENT_CLOSED_FIRST, read["closed_first"] == 0),
         (near.SERVER_CLOSED_FIRST, read["closed_first"] == 1),

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy
 
+from observer.findings.around import CLIENT_SENT, MIDSTREAM, SERVER_SENT
 from observer.findings.crowds import Peak, counted, groups, members, peak_of, sample
 from observer.findings.survey import Survey, end_of
 from observer.findings.verdict import Verdict, clean_frames
@@ -59,6 +60,7 @@ def _pile_ups(survey: Survey, state: str) -> Iterator[Verdict]:
     used_streams = used.stream[used.value > 0]
     for side in range(len(ENDPOINTS)):
         rows = numpy.flatnonzero(long & (spans.endpoint == side))
+        rows = rows[~_may_have_closed(survey, spans.stream[rows], side if state == "CLOSE_WAIT" else 1 - side)]
         if len(used_streams):
             rows = rows[~numpy.isin(spans.stream[rows], used_streams)]
         for listener, places in groups(survey.crowd.server[spans.stream[rows]], options.pileup):
@@ -68,6 +70,15 @@ def _pile_ups(survey: Survey, state: str) -> Iterator[Verdict]:
                 median = int(numpy.median(spans.end[held] - spans.begin[held]))
                 pile = Pile(held, peak, median, int(spans.still[held].sum()))
                 yield _verdict(survey, state, side, listener, pile)
+
+
+def _may_have_closed(survey: Survey, streams: Array, side: int) -> Array:
+    """Whether one side's FIN may have passed before the capture began (Case.may_have_closed): bool, one for each.
+
+    The beginning of a busy capture is full of closes that are half over.
+    """
+    bits = survey.crowd.bits[streams]
+    return (bits & MIDSTREAM != 0) & (bits & (SERVER_SENT if side == SERVER else CLIENT_SENT) == 0)
 
 
 def _verdict(survey: Survey, state: str, side: int, listener: int, pile: Pile) -> Verdict:

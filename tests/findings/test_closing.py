@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from observer.options import Options
-from tests.findings.telling import Tale
+from tests.findings.telling import Tale, found_in, siblings, together
 from tests.tcp.segments import SECOND
 
 
@@ -69,6 +71,35 @@ def test_who_sends_instead_of_closing_draws_a_reset() -> None:
     assert (one.grade, one.severity, one.endpoint) == ("probable", "problem", "server")
     assert one.end is not None and one.frames[-1] == tale.frame
     assert "drew a RST" in one.summary
+
+
+def caught_closing(tale: Tale, *, octets: int) -> None:
+    """The capture begins in the middle of a close: the client's FIN may have passed before."""
+    tale.client.next += 1
+    tale.server.next += 1
+    tale.client.expects, tale.server.expects = tale.server.next, tale.client.next
+    if octets:
+        tale.client.data(octets)
+    tale.server.ack()
+    tale.server.fin()
+    tale.client.ack()
+
+
+def test_who_may_have_closed_before_the_capture_leaks_nothing() -> None:
+    for octets in (0, 100):
+        tale = Tale()
+        caught_closing(tale, octets=octets)
+        tale.wait(90)
+        told = {"close_wait_leak", "fin_wait_2_expired"}
+        assert set(tale.codes()) & told == (told if octets else set()), "no octets are sent behind a FIN"
+
+
+def test_a_busy_capture_that_begins_among_closes_has_no_pile_up() -> None:
+    for octets in (0, 100):
+        tales = siblings(110, partial(caught_closing, octets=octets), apart_s=0.001)
+        found = found_in(together(*tales, end_ns=tales[-1].now + 90 * SECOND))
+        told = {one.code for one in found if one.stream is None}
+        assert told == ({"close_wait_pileup", "fin_wait_2_pileup"} if octets else set())
 
 
 # --- fin_wait_2_expired -------------------------------------------------------------------------------------------
