@@ -185,7 +185,7 @@ def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
     """Whether a RST says that its sender has no connection, though it never ended it."""
     if "from_socket" in reset.facts or not {"at_last_ack", "acceptable"} <= reset.facts:
         return False
-    if "beyond" in reset.facts:
+    if "beyond" in reset.facts or case.may_have_closed(lost):
         return False  # the tap missed what it sent before, perhaps its FIN
     if lost.before(reset.frame) not in (*OPEN, "SYN_RECEIVED") or is_forged(case, lost, reset):
         return False

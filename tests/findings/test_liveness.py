@@ -227,6 +227,22 @@ def test_a_reset_that_is_on_its_way_is_not_lost() -> None:
         assert tale.one("reset_on_close").endpoint == "server"
 
 
+def test_who_may_have_closed_before_the_capture_has_lost_nothing() -> None:
+    """The capture begins in mid-stream, and this side sends no octets: its FIN may have passed before."""
+    for octets in (0, 100):
+        tale = Tale()
+        tale.client.next += 1
+        tale.server.next += 1
+        tale.client.expects, tale.server.expects = tale.server.next, tale.client.next
+        tale.client.data()
+        if octets:
+            tale.server.data(octets)
+        tale.server.ack()
+        tale.wait(5).client.data()
+        tale.server.bare_reset()
+        assert ("half_open" in tale.codes()) == (octets > 0)
+
+
 # --- half_open_reconnect ------------------------------------------------------------------------------------------
 
 
