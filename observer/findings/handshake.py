@@ -33,6 +33,8 @@ def half_established(case: Case) -> Iterator[Verdict]:
         return
     stateless = server.said("stateless_synack")
     again = _repeats_after_ack(case, believed.time)
+    if stateless and not again and server.last("rcv_ack_of_syn") is not None:
+        return  # it answered at last: what it had not answered before was lost
     unprovoked = _repeats_before_ack(case, believed.time) if not again else []
     if not again and not unprovoked and not kept_no_request(case):
         return
@@ -214,7 +216,7 @@ def _client_acked(case: Case) -> bool:
     return case.client.was("ESTABLISHED") and case.client.packets > case.flow["syn_count"]
 
 
-def _at_once(case: Case, reset: Note) -> bool:
+def answers_ack(case: Case, reset: Note) -> bool:
     """Whether a RST came within about a round trip of what provoked it and of the handshake's ACK."""
     believed = case.client.last("rcv_synack")
     trip = case.round_trip or LONG_AGO_NS
@@ -229,7 +231,7 @@ def _knew_nothing(case: Case) -> bool:
 def accept_overflow_reset(case: Case) -> Iterator[Verdict]:
     """The handshake's last ACK is answered by RST at once."""
     reset = _never_spoke(case)
-    if reset is None or _knew_nothing(case) or not _at_once(case, reset):
+    if reset is None or _knew_nothing(case) or not answers_ack(case, reset):
         return
     believed = case.client.last("rcv_synack")
     alike = len(case.around.noted_near("reset", case, reset.time - EPISODE_NS, reset.time + EPISODE_NS))

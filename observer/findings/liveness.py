@@ -15,7 +15,7 @@ from typing import Final
 from observer.findings.around import CLIENT_CLOSED_FIRST, SERVER_CLOSED_FIRST
 from observer.findings.case import Case, End, Note
 from observer.findings.forgery import is_forged
-from observer.findings.handshake import kept_no_request
+from observer.findings.handshake import answers_ack, kept_no_request
 from observer.findings.silence import (
     FEWEST_PROBES,
     FEWEST_REPEATS,
@@ -161,9 +161,8 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
             since = reset.time - reset.own_gap if reset.own_gap >= 0 else case.first_time
             waited = f" after {duration(idle)} of idleness" if idle > SECOND else ""
             lived_on = case.around.host_lived_on(case, lost.name, since=since, until=reset.time)
-            doubtful = lived_on or "other_ttl" in reset.facts  # too few segments before it to call it forged
             yield Verdict(
-                grade="probable" if doubtful else "confirmed",
+                grade=_grade_of_loss(case, lost, reset, lived_on=lived_on),
                 endpoint=believer.name,
                 cause="forgotten" if lived_on else "peer_rebooted",
                 severity="warning" if lived_on else "problem",
@@ -174,11 +173,34 @@ def _no_connection_behind(case: Case) -> Iterator[Verdict]:
                 f"never closed: it had lost the connection in which the {believer.name} still believed"
                 + (", though its host kept others." if lived_on else "."),
                 unknown=case.around.caveat(
-                    "host restart, address taken over, a RST of its own that was lost, or a NAT, balancer or firewall "
-                    "that forgot the connection answer alike",
+                    "host restart, address taken over, a FIN or RST of its own that was lost, or a NAT, balancer or "
+                    "firewall that forgot the connection answer alike",
                 ),
             )
             return
+
+
+def _grade_of_loss(case: Case, lost: End, reset: Note, *, lived_on: bool) -> str:
+    """How sure a bare RST makes it that its sender had lost the connection, not closed it with a lost FIN or RST.
+
+    No host restarts within a second, and a lost FIN would be repeated within that; beside the sender nothing of it is
+    lost before the tap.  With another TTL it may be forged: there were too few segments before it to tell.
+    """
+    soon = 0 <= reset.own_gap < SECOND and case.tap != lost.name
+    if (soon and lived_on) or not (_spoke(case, lost) or _stayed_silent(lost, reset)):
+        return "suspected"
+    return "probable" if soon or lived_on or "other_ttl" in reset.facts else "confirmed"
+
+
+def _spoke(case: Case, lost: End) -> bool:
+    """Whether it sent anything beside its SYNs and one RST."""
+    return lost.packets - 1 > (case.flow["synack_count"] if lost.name == "server" else case.flow["syn_count"])
+
+
+def _stayed_silent(lost: End, reset: Note) -> bool:
+    """Whether a server of whom only the SYN-ACK was seen was silent for so long that it would have repeated it."""
+    opened = lost.entered("SYN_RECEIVED")
+    return opened is not None and reset.time - opened.time > 3 * SECOND
 
 
 def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
@@ -191,14 +213,13 @@ def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
         return False
     if any(note.frame < reset.frame for note in lost.resets) or lost.last("snd_fin") is not None:
         return False
-    spoke = lost.packets - 1 > (case.flow["synack_count"] if lost.name == "server" else case.flow["syn_count"])
-    if spoke:
+    if _spoke(case, lost):
         return True
-    # a server of whom only the SYN-ACK was seen: it had finished the handshake if it stayed silent long enough to
-    # repeat a SYN-ACK that it still had (handshake.py has the others)
-    opened = lost.entered("SYN_RECEIVED")
-    quiet = opened is not None and reset.time - opened.time > 3 * SECOND
-    return quiet and not lost.said("synack_after_ack", "synack_retransmitted", "stateless_synack")
+    # a server of whom only the SYN-ACK was seen: it had finished the handshake, or handshake.py tells what it did
+    if lost.said("synack_after_ack", "synack_retransmitted", "stateless_synack"):
+        return False
+    closing = case.client.last("snd_fin") is not None or case.client.resets
+    return _stayed_silent(lost, reset) or not (closing or lost.name == "client" or answers_ack(case, reset))
 
 
 def _vanished(case: Case) -> Iterator[Verdict]:

@@ -402,3 +402,14 @@ def test_a_capture_that_has_every_frame_twice_counts_each_once() -> None:
     doubled = sorted(copies, key=lambda row: row[seg.TIME])
     codes = {one.code for one in found_in(observe(doubled, end_ns=tale.now))}
     assert codes == {"accept_overflow_reset"}
+
+
+def test_a_server_that_answers_at_last_had_no_cookie() -> None:
+    tale = opened()
+    tale.client.data(lost=True)
+    for seconds in (0.2, 0.4, 0.8):
+        tale.wait(seconds).client.again(lost=True)
+    tale.wait(1.6).client.again()
+    tale.server.data()
+    tale.client.ack()
+    assert "half_established" not in tale.codes()

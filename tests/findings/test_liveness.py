@@ -339,3 +339,35 @@ def test_a_reset_with_another_ttl_confirms_no_lost_connection() -> None:
         tale.wait(5).client.data()
         tale.server.bare_reset(ttl=tale.server.ttl - hops)
         assert tale.one("half_open").grade == grade
+
+
+def test_a_reset_within_a_second_may_follow_a_close_that_was_lost() -> None:
+    """No host restarts so soon: its FIN or RST may have been lost before the tap."""
+    tale = Tale().open()
+    tale.wait(0.3).client.data()
+    tale.server.bare_reset()
+    assert tale.one("half_open").grade == "probable"
+
+
+def test_a_server_of_whom_only_the_synack_was_seen_resets_later() -> None:
+    """Not at once, so no full accept queue: what it had said meanwhile was lost, or it never had the connection."""
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.ack()
+    tale.client.data(lost=True)
+    tale.wait(0.5).client.again()
+    tale.server.bare_reset()
+    one = tale.one("half_open")
+    assert (one.grade, one.endpoint) == ("suspected", "client")
+    assert tale.codes() == ["half_open"]
+
+
+def test_a_server_that_resets_the_close_of_a_client_it_never_answered_lost_nothing() -> None:
+    tale = Tale()
+    tale.client.syn()
+    tale.server.synack()
+    tale.client.ack()
+    tale.wait(0.5).client.fin()
+    tale.server.bare_reset()
+    assert "half_open" not in tale.codes()

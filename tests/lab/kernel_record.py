@@ -43,13 +43,16 @@ def must_by_kernel(truth: Truth, vantage: str) -> list[Row]:
     for row in truth["resets"]:
         if row["kind"] == "sent" and vantage in row["vantages"] and row["reason"] != "forged":
             first.setdefault(row["flow"], row)
-    return [_must(flow, row, truth["states"][flow]) for flow, row in first.items()]
+    return [_must(flow, row, truth, vantage) for flow, row in first.items()]
 
 
-def _must(flow: str, row: Mapping[str, Any], ends: Any) -> Row:
+def _must(flow: str, row: Mapping[str, Any], truth: Truth, vantage: str) -> Row:
     """What the first reset that a tap saw means: a host without the connection may have ended it before this tap."""
-    role, why = row["endpoint"], f"{row['endpoint']} sent RST: {row['reason']}"
+    role, why, ends = row["endpoint"], f"{row['endpoint']} sent RST: {row['reason']}", truth["states"][flow]
     if row["reason"] in ABORTS:
+        if row["reason"] == "TCP_ABORT_ON_DATA" and _hidden(truth, flow, role, row["t"], vantage):
+            # Its RST is bare, as that of a host without the connection; its FIN was lost before this tap.
+            return flow, ("reset_on_close", "half_open"), None, why
         return flow, ("reset_on_close",), role, why
     before = {state for begin, _, state, _ in ends[role] if begin < row["t"]}
     peer = _state_at(ends[PEER[role]], row["t"])
@@ -59,6 +62,14 @@ def _must(flow: str, row: Mapping[str, Any], ends: Any) -> Row:
         # Reset by close() or crashed: unseen here, or seen by nobody.
         return flow, ("half_open", "reset_on_close"), None, why
     return flow, ("reset_on_close", "half_open", "half_established_reset", "handshake_aborted"), None, why
+
+
+def _hidden(truth: Truth, flow: str, role: str, time: float, vantage: str) -> bool:
+    """Whether a tap cannot know what an endpoint was just before a moment."""
+    return any(
+        gap["flow"] == flow and gap["endpoint"] == role and vantage in gap["vantages"] and gap["t0"] < time <= gap["t1"]
+        for gap in truth["cannot_be_known"]
+    )
 
 
 def _by_states(truth: Truth) -> Iterator[Row]:

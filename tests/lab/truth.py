@@ -260,13 +260,10 @@ def silent(
                 if any(f.flags < 0 or f.flags & RST or not dies for f in near):
                     continue
                 for vantage, capture in captures.items():
-                    later = (
-                        f.time_ns
-                        for f in capture
-                        if f.time_ns > new.begin_ns and f.source == local and {f.source, f.target} == set(flow)
-                    )
+                    there = (f for f in capture if {f.source, f.target} == set(flow))
+                    again = _speaks_again(there, own, local, new.begin_ns, end_ns)
                     row = {"flow": flow_name(flow), "endpoint": role, "t0": old.end_ns / 1e9}
-                    row |= {"t1": next(later, end_ns) / 1e9, "why": f"silent {old.state}->{new.state}"}
+                    row |= {"t1": again / 1e9, "why": f"silent {old.state}->{new.state}"}
                     rows.append(row | {"vantages": [vantage]})
     return rows
 
@@ -300,12 +297,27 @@ def lost(
                 for frame in only:
                     waits = _state_at(spans, frame.time_ns) in _WAITING
                     if frame.flags & (SYN | FIN | RST) or waits or _shows_first(frame, local, own, spans):
-                        # What was on its way before tells nothing.
-                        after = (f.time_ns for f in there if f.time_ns > frame.time_ns + late_ns and f.source == local)
+                        again = _speaks_again(there, own, local, frame.time_ns, end_ns)
                         row = {"flow": flow_name(flow), "endpoint": role, "t0": frame.time_ns / 1e9}
-                        row |= {"t1": next(after, end_ns) / 1e9, "why": "a frame passed only one of the two taps"}
+                        row |= {"t1": again / 1e9, "why": "a frame passed only one of the two taps"}
                         rows.append(row | {"vantages": [vantage]})
     return rows
+
+
+def _speaks_again(
+    there: Iterable[Frame], own: Iterable[Frame], local: tuple[str, int], time_ns: int, end_ns: int
+) -> int:
+    """When a tap sees what an endpoint sent after a moment: what was on its way already tells nothing of it."""
+    sent: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for frame in own:
+        if frame.flags >= 0 and frame.source == local:
+            sent[_key(frame)].append(frame.time_ns)
+    for frame in there:
+        if frame.flags >= 0 and frame.source == local and frame.time_ns > time_ns:
+            left = [at for at in sent.get(_key(frame), ()) if at <= frame.time_ns]
+            if not left or left[-1] > time_ns:
+                return frame.time_ns
+    return end_ns
 
 
 def _shows_first(frame: Frame, local: tuple[str, int], own: list[Frame], spans: list[Span]) -> bool:
