@@ -6,6 +6,7 @@ severity problem that the scenario does not explain, and nothing confirmed that 
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -129,7 +130,12 @@ SOAK_CONNECTIONS = 120
 
 @pytest.mark.timeout(300)
 def test_a_soak_never_seen_before(tmp_path: Path) -> None:
-    """Recall 100 %, confirmed always right, probable in 95 of 100, at each tap, with a seed of the moment."""
+    """Recall 100 %, confirmed always right, probable in 95 of 100, at each tap, with a seed of the moment.
+
+    It depends on chance and on the machine's leisure: `python -m tests.findings.calibrate --soak` shows the figures.
+    """
+    if os.environ.get("OBSERVER_LAB_SLOW") != "1":
+        pytest.skip("a soak by chance: set OBSERVER_LAB_SLOW=1")
     if lacks := missing():
         pytest.skip(lacks)
     seed = random.SystemRandom().randrange(10**6)
