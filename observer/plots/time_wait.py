@@ -244,7 +244,7 @@ def _limits(ax: Axes, holders: list[Holder], outlooks: list[Outlook | None], por
     most = max([float(one.most) for one in holders] + drawn)
     of_clients = max([float(one.most) for one in holders if one.space] + drawn, default=0.0)
     whole = of_clients >= LIMIT_SHOWN * ports
-    ax.set_ylim(0, max(most, ports if whole else 0) * 1.12)
+    ax.set_ylim(0, max(most, ports if whole else 0, 1) * 1.12)  # 1: it may have been for no time at all
     ax.yaxis.set_major_locator(style.whole_numbers())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for level, words in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,39 @@ def test_text_stays_escaped() -> None:
     text = embedded(f"<svg {NS}><text>&lt;script&gt; &amp; &quot;</text></svg>".encode(), "k", '"><script>')
     assert "<script" not in text
     assert "&lt;script&gt; &amp;" in text
+
+
+def packet(client: bool, flags: str, seq: int, ack: int, time_s: float) -> Any:
+    from scapy.all import IP, TCP
+
+    ends = [("10.0.0.1", 40000), ("10.0.0.2", 80)]
+    (source, sport), (target, dport) = ends if client else ends[::-1]
+    made = IP(src=source, dst=target) / TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
+    made.time = 1_800_000_000 + time_s
+    return made
+
+
+def closing(times: list[float]) -> list[Any]:
+    told = [(True, "S", 1, 0), (False, "SA", 9, 2), (True, "A", 2, 10), (True, "FA", 2, 10), (False, "FA", 10, 3),
+            (True, "A", 3, 11)]  # fmt: skip
+    return [packet(*one, time_s) for one, time_s in zip(told, times, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [packet(True, "S", 1, 0, 0)],
+        [packet(True, "R", 1, 1, 0)],
+        [packet(True, "A", 1, 1, 0)],
+        closing([0.0] * 6),
+        closing([0.0, 0.1, 0.0, 0.0, 0.1, 0.0]),  # TIME-WAIT begins where the capture ends
+    ],
+    ids=["one SYN", "one RST", "one ACK", "all at once", "times run backwards"],
+)
+def test_next_to_nothing_is_drawn_without_a_warning(packets: list[Any]) -> None:
+    drawing = Drawing(observer.read(packets))
+    drawing.prepare([0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = {plot.name: drawing(plot.name, 0 if plot.scope == "flow" else None) for plot in collect(Plot).values()}
+    assert drawn["ladder"].startswith("<svg") and drawn["states"].startswith("<svg")
