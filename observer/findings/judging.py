@@ -210,8 +210,9 @@ class Judging:
             if not part.rows:
                 continue
             read = _Read(part)
+            live = read["certainty"] != RETRACTED
             for state in SPAN_STATES:
-                pieces[state].append(_stretches(read, STATES.index(state), self.source.end_ns))
+                pieces[state].append(_stretches(read, live, STATES.index(state), self.source.end_ns))
             self._keep_steps(read, part["cause"], marked)
         return {state: _joined(found) for state, found in pieces.items()}
 
@@ -360,9 +361,8 @@ def _joined(found: Sequence[Spans]) -> Spans:
     return Spans(*(numpy.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _stretches(read: Mapping[str, Array], state: int, end_ns: int) -> Spans:
-    """Stretches in one state: from the step into it to the endpoint's next step."""
-    live = read["certainty"] != RETRACTED
+def _stretches(read: Mapping[str, Array], live: Array, state: int, end_ns: int) -> Spans:
+    """Stretches in one state: from the live step into it to the endpoint's next one."""
     into = numpy.flatnonzero((read["to_state"] == state) & live)
     after = into + 1
     inside = after < len(live)

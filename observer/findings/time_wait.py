@@ -90,8 +90,8 @@ def pile_ups(survey: Survey) -> Iterator[Verdict]:
         keys = survey.spaces(streams) if side == CLIENT else survey.crowd.server[streams]
         named = set()
         for key, places in groups(keys, least):
-            pile = _pile_of(survey, rows[places])
-            if pile.peak.most >= options.time_wait_pileup or pile.share >= options.time_wait_share:
+            pile = _pile_of(survey, rows[places], least=_fewest(options))
+            if pile and (pile.peak.most >= options.time_wait_pileup or pile.share >= options.time_wait_share):
                 client, server = survey.space(key) if side == CLIENT else (None, end_of(key))
                 named.add((client or server)[0])
                 yield _verdict(survey, pile, side, client, server)
@@ -99,17 +99,25 @@ def pile_ups(survey: Survey) -> Iterator[Verdict]:
         for holder, places in groups(holders, options.time_wait_pileup):
             if holder in named:
                 continue
-            pile = _pile_of(survey, rows[places])
-            if pile.peak.most >= options.time_wait_pileup:
+            pile = _pile_of(survey, rows[places], least=options.time_wait_pileup)
+            if pile:
                 end = (holder, -1)
                 yield _verdict(survey, pile, side, end if side == CLIENT else None, None if side == CLIENT else end)
 
 
-def _pile_of(survey: Survey, rows: Array) -> Pile:
-    """What there is to say about these stretches of one holder."""
+def _fewest(options: Options) -> int:
+    """How many at once can be worth a word, whichever ports the client hands out."""
+    narrowest = min(high - low + 1 for low, high in (options.ephemeral_ports, DYNAMIC_PORTS, UNPRIVILEGED_PORTS))
+    return min(options.time_wait_pileup, ceil(options.time_wait_share * narrowest))
+
+
+def _pile_of(survey: Survey, rows: Array, *, least: int) -> Pile | None:
+    """What there is to say about these stretches of one holder; None if there were fewer than `least` at once."""
     spans, crowd = survey.spans["TIME_WAIT"], survey.crowd
     begins = spans.begin[rows]
     peak = peak_of(begins, spans.end[rows])
+    if peak.most < least:
+        return None
     spaces = survey.spaces(spans.stream[rows])
     one = bool((spaces == spaces[0]).all())
     busiest = rows if one else rows[spaces == _commonest(spaces)]
