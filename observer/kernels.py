@@ -56,6 +56,7 @@ KERNEL_MODULES = (
     "observer.tcp.track",
     "observer.tcp.fold",
     "observer.tcp.columns",
+    "observer.tcp.addresses",
     "observer.tcp.forget",
     "observer.tcp.summary",
 )

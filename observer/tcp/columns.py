@@ -13,7 +13,7 @@ from observer.kernels import Int64s, entry, kernel
 from observer.tcp.analysis import completeness
 from observer.tcp.archive import AHEAD, ask_for_history
 from observer.tcp.evidence import LOG_FRAME, LOG_LINK, LOG_STRIDE, certainty_now, step
-from observer.tcp.flowtable import is_alike, is_lone_syn, pack
+from observer.tcp.flowtable import is_alike, is_lone_syn
 from observer.tcp.fold import flow_of, start_of
 from observer.tcp.layout import (
     A_ACK_TIME,
@@ -42,7 +42,6 @@ from observer.tcp.layout import (
     FLOW_SWAPPED,
     G_EVENTS,
     G_LOG,
-    G_SECRET,
     HANDSHAKE,
     LAST_FRAME,
     LAST_TIME,
@@ -50,10 +49,8 @@ from observer.tcp.layout import (
     PREVIOUS,
     RTT_CLIENT,
     RTT_SERVER,
-    S_DST,
     S_FRAME,
     S_PORTS,
-    S_SRC,
     S_TIME,
     SERVER,
     STREAM_STRIDE,
@@ -145,6 +142,11 @@ PROBABLE: Final = 1
 SUSPECTED: Final = 2
 NEARER: Final = 4  # one side's round trip is so many times shorter than the other's: the tap stands there
 
+OWN: Final = (
+    O_PORTS, O_VERSION, O_FIRST_TIME, O_LAST_TIME, O_FIRST_FRAME, O_LAST_FRAME, O_CLIENT + P_LAST_TIME,
+)  # fmt: skip
+"""What lone SYNs that are alike do not share, see `name_lone`."""
+
 LOW: Final = 0xFFFFFFFF
 
 
@@ -154,25 +156,29 @@ def flow_rows(
     first: int, stop: int, now: int,
 ) -> int:  # fmt: skip
     """ROW cells for each of the streams first .. stop - 1, each cell's column in one piece: it is read as a column."""
-    example = -1
+    example = -1  # the latest stream that is not like the one before it, if that is a lone SYN
     column = column_of(stop - first)
     o = ROW * column  # one row, in which each stream's cells are made
     for stream in range(first, stop):
         ask_for_history(streams, log, stream + AHEAD)
         if example >= 0 and is_alike(streams, stream, example):
-            name_lone(streams, stream, out, o)
-        else:
-            example = stream if is_lone_syn(streams, stream) else -1
-            kept_log, kept_events = g[G_LOG], g[G_EVENTS]
-            flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
-            head(streams, flows, flow, stream, out, o)
-            calm = 1 if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM else 0
-            endpoint(flows, log, g, flow + CLIENT, flows[flow + RTT_CLIENT], calm, out, o + O_CLIENT)
-            endpoint(flows, log, g, flow + SERVER, flows[flow + RTT_SERVER], calm, out, o + O_SERVER)
-            both(flows, log, flow, out, o)
-            g[G_LOG], g[G_EVENTS] = kept_log, kept_events
+            name_lone(streams, stream, out, stream - first, column)
+            continue
+        if example >= 0:
+            repeat_row(out, example - first, stream - first, column)
+        example = stream if is_lone_syn(streams, stream) else -1
+        kept_log, kept_events = g[G_LOG], g[G_EVENTS]
+        flow = flow_of(streams, flows, log, events, g, scratch, stream, now)
+        head(streams, flows, flow, stream, out, o)
+        calm = 1 if (flows[flow + CLIENT + E_FLAGS] | flows[flow + SERVER + E_FLAGS]) & F_CALM else 0
+        endpoint(flows, log, g, flow + CLIENT, flows[flow + RTT_CLIENT], calm, out, o + O_CLIENT)
+        endpoint(flows, log, g, flow + SERVER, flows[flow + RTT_SERVER], calm, out, o + O_SERVER)
+        both(flows, log, flow, out, o)
+        g[G_LOG], g[G_EVENTS] = kept_log, kept_events
         for cell in range(ROW):
             out[cell * column + stream - first] = out[o + cell]
+    if example >= 0:
+        repeat_row(out, example - first, stop - first, column)
     return stop - first
 
 
@@ -186,16 +192,29 @@ def column_of(count: int) -> int:
 
 
 @kernel
-def name_lone(streams: Int64s, stream: int, out: Int64s, o: int) -> int:
-    """Make the row of a lone SYN from that of another one that is alike."""
+def name_lone(streams: Int64s, stream: int, out: Int64s, row: int, column: int) -> int:
+    """Write what is a lone SYN's own into its row; the rest it has in common with one that is alike."""
     r = stream * STREAM_STRIDE
-    out[o + O_PORTS] = streams[r + S_PORTS] & LOW
-    out[o + O_VERSION] = streams[r + S_PORTS] >> 32
-    out[o + O_FIRST_TIME] = streams[r + S_TIME]
-    out[o + O_LAST_TIME] = streams[r + S_TIME]
-    out[o + O_FIRST_FRAME] = streams[r + S_FRAME]
-    out[o + O_LAST_FRAME] = streams[r + S_FRAME]
-    out[o + O_CLIENT + P_LAST_TIME] = streams[r + S_TIME]
+    out[O_PORTS * column + row] = streams[r + S_PORTS] & LOW
+    out[O_VERSION * column + row] = streams[r + S_PORTS] >> 32
+    out[O_FIRST_TIME * column + row] = streams[r + S_TIME]
+    out[O_LAST_TIME * column + row] = streams[r + S_TIME]
+    out[O_FIRST_FRAME * column + row] = streams[r + S_FRAME]
+    out[O_LAST_FRAME * column + row] = streams[r + S_FRAME]
+    out[(O_CLIENT + P_LAST_TIME) * column + row] = streams[r + S_TIME]
+    return 0
+
+
+@kernel
+def repeat_row(out: Int64s, row: int, stop: int, column: int) -> int:
+    """Write all that `name_lone` does not into the rows behind `row`, which are like it, one column after the other."""
+    if row + 1 == stop:
+        return 0
+    for cell in range(ROW):
+        if cell not in OWN:
+            value = out[cell * column + row]
+            for other in range(row + 1, stop):
+                out[cell * column + other] = value
     return 0
 
 
@@ -377,58 +396,3 @@ def tap_of(flows: Int64s, flow: int, client: int, server: int, out: Int64s, o: i
         out[o + O_TAP] = TAP_MIDDLE
         out[o + O_TAP_GRADE] = PROBABLE
     return 0
-
-
-@entry
-def intern(
-    streams: Int64s, g: Int64s, slots: Int64s, distinct: Int64s, codes: Int64s, first: int, stop: int, known: int
-) -> int:  # fmt: skip
-    """Number the addresses of the streams first .. stop - 1; returns how many distinct ones are known then.
-
-    slots: a power of two of cells, zeros at first, larger than twice what may be known in the end; distinct: 3 cells
-    for each address (see `halves`; the version); codes: for each stream the number of its first sender's address |
-    the other's << 32.
-    """
-    for i in range(2 * first, 2 * stop):
-        r = (i >> 1) * STREAM_STRIDE
-        a = r + (S_DST if i & 1 else S_SRC)
-        high, low, version = halves(streams[a]), halves(streams[a + 1]), streams[r + S_PORTS] >> 32
-        at = find_address(g, slots, distinct, high, low, version)
-        if not slots[at]:
-            d = known * 3
-            distinct[d], distinct[d + 1], distinct[d + 2] = high, low, version
-            known += 1
-            slots[at] = known
-        if i & 1:
-            codes[i >> 1] |= slots[at] - 1 << 32
-        else:
-            codes[i >> 1] = slots[at] - 1
-    return known
-
-
-@entry
-def intern_again(g: Int64s, slots: Int64s, distinct: Int64s, known: int) -> int:
-    """Find places for all addresses that are known in a larger table of slots."""
-    for i in range(known):
-        at = find_address(g, slots, distinct, distinct[3 * i], distinct[3 * i + 1], distinct[3 * i + 2])
-        slots[at] = i + 1
-    return known
-
-
-@kernel
-def halves(cell: int) -> int:
-    """A cell with its halves exchanged: in little-endian memory the more significant word stands first."""
-    return pack(cell & LOW, cell >> 32 & LOW)
-
-
-@kernel
-def find_address(g: Int64s, slots: Int64s, distinct: Int64s, high: int, low: int, version: int) -> int:
-    """The slot of an address, or the free one where it belongs."""
-    mask = len(slots) - 1
-    at = (halves(low) * g[G_SECRET] + halves(high) * g[G_SECRET + 1] >> 24) & mask  # keyed, as the flow table's hash
-    while slots[at]:
-        d = (slots[at] - 1) * 3
-        if distinct[d + 1] == low and distinct[d] == high and distinct[d + 2] == version:
-            break
-        at = (at + 1) & mask
-    return at

@@ -18,8 +18,9 @@ from observer.kernels import Bound, Engine
 from observer.options import Options
 from observer.segments import STRIDE
 from observer.tcp import events as event_module
+from observer.tcp.addresses import intern, intern_again
 from observer.tcp.archive import ENTRIES_MAX, PACKED_MAX, packing_rules
-from observer.tcp.columns import ROW, column_of, flow_rows, intern, intern_again
+from observer.tcp.columns import ROW, column_of, flow_rows
 from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.flowtable import rehash
 from observer.tcp.fold import SPARE_ENTRIES, TRANSITION_STRIDE, lone_events, transitions
@@ -306,8 +307,9 @@ class Tracker:
         if stop - first == self.stream_count:
             self._transition_space = numpy.empty(0, numpy.int64)  # it is the caller's now
             return out[: rows * TRANSITION_STRIDE].reshape(-1, TRANSITION_STRIDE)
-        # part by part the same memory is used again: new memory costs more than a copy that fits
-        return out[: rows * TRANSITION_STRIDE].reshape(-1, TRANSITION_STRIDE).copy()
+        # Part by part the same memory is used again: new memory costs more than a copy that fits.  Each cell's column
+        # of the copy is in one piece: it is read as a column.
+        return out[: rows * TRANSITION_STRIDE].reshape(-1, TRANSITION_STRIDE).T.copy().T
 
     def entry_count(self, stream: int) -> int:
         """Log entries of one stream, live and retracted; of a packed one, how many it may have."""
