@@ -215,8 +215,9 @@ def _shows_loss(case: Case, lost: End, reset: Note) -> bool:
         return False
     if _spoke(case, lost):
         return True
-    # a server of whom only the SYN-ACK was seen: it had finished the handshake, or handshake.py tells what it did
-    if lost.said("synack_after_ack", "synack_retransmitted", "stateless_synack"):
+    # a server of whom only the SYN-ACK was seen: it had finished the handshake, or handshake.py tells what it did;
+    # without a SYN before it, that may be the last of many repeats
+    if lost.said("synack_after_ack", "synack_retransmitted", "stateless_synack") or not case.flow["syn_count"]:
         return False
     closing = case.client.last("snd_fin") is not None or case.client.resets
     return _stayed_silent(lost, reset) or not (closing or lost.name == "client" or answers_ack(case, reset))

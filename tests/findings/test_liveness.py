@@ -243,6 +243,18 @@ def test_who_may_have_closed_before_the_capture_has_lost_nothing() -> None:
         assert ("half_open" in tale.codes()) == (octets > 0)
 
 
+def test_a_synack_without_its_syn_may_be_the_last_of_many() -> None:
+    """The capture begins between the repeats of a server that never took the handshake's ACK."""
+    for whole in (True, False):
+        tale = Tale()
+        tale.client.syn(unseen=not whole)
+        tale.server.synack()
+        tale.client.ack()
+        tale.wait(7).client.data()
+        tale.server.bare_reset()
+        assert ("half_open" in tale.codes()) == whole
+
+
 # --- half_open_reconnect ------------------------------------------------------------------------------------------
 
 
