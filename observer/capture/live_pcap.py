@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -171,7 +172,7 @@ class PcapLane:
         self._pcap = pcap
         self.frames = 0
         error = ctypes.create_string_buffer(ERROR_OCTETS)
-        self._handle = pcap.pcap_create(name.encode(), error)
+        self._handle = pcap.pcap_create(os.fsencode(name), error)
         if not self._handle:
             raise CaptureError(f"{name}: cannot be opened ({words(error.value)})")
         try:

@@ -6,6 +6,7 @@ Never here: merging, waiting for frames.  Sources: netdevice(7) (SIOCGIFFLAGS), 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import sys
@@ -294,7 +295,7 @@ def flags_of(name: str) -> int:
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
-            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sh22x", name.encode()[:15], 0))
+            answer = fcntl.ioctl(any_socket, SIOCGIFFLAGS, struct.pack("16sh22x", os.fsencode(name)[:15], 0))
         except OSError:
             return 0
     return int(struct.unpack_from("H", answer, 16)[0])

@@ -123,6 +123,8 @@ def told(watcher: str, found: dict[str, Any]) -> str:
         words.append("  lost: " + ("ok" if lost == 0 else "MISSED"))
     if watcher == "track":
         words.append("  cpu: " + ("ok" if each_ns <= CPU_BOUND_NS else "MISSED"))
+    if "reader_cpu_s" in found:
+        words.append(f"  of which {found['reader_cpu_s'] / max(frames, 1) * 1e9:,.0f} ns the observer's reading")
     if found.get("flows"):
         words.append(f"  {found['flows']:,} connections")
     return " ".join(words)

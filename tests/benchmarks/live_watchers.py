@@ -154,12 +154,14 @@ def cypcap(interface: str, seconds: float, ring: int) -> Result:
 def tcpdump(interface: str, seconds: float, ring: int) -> Result:
     """tcpdump writing to a pipe that the observer reads; the cost is that of both."""
     from observer.capture.live_pipe import open_growing
+    from observer.kernels import Compiled
 
     command = ["tcpdump", "-i", interface, "-n", "-w", "-", "-B", str(ring >> 10), "-s", "262144"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         with open_growing(process.stdout) as live:
+            live.use(Compiled())
             while process.stderr.readline().find(b"listening") < 0:
                 pass
             meter = Meter()
@@ -172,6 +174,7 @@ def tcpdump(interface: str, seconds: float, ring: int) -> Result:
         said = process.stderr.read().decode()
     dropped = re.search(r"(\d+) packets? dropped by kernel", said)
     result = meter.result(frames, int(dropped[1]) if dropped else None)
+    result["reader_cpu_s"] = result["cpu_s"]
     result["cpu_s"] += cpu_s(resource.RUSAGE_CHILDREN)
     return result
 
