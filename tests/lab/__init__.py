@@ -19,6 +19,7 @@ kernel's own state of every endpoint over time on the captures' clock, and the r
     crowds.py     the scenarios that need many connections or several endpoints at once
     queues.py     listeners that do not keep up, lost answers to openings
     silence.py    hosts and paths that fall silent, timers that run out, resets that prove nothing
+    paths.py      paths that treat directions or sizes differently, or take long
     pileups.py    connections of one service that pile up in a state, or are reset by the dozen
     programs.py   the servers and clients of healthy.py (pool.py is one of them)
     healthy.py    healthy traffic of real programs: nginx, redis, PostgreSQL, ab, wrk, curl, wget, iperf3
@@ -28,12 +29,12 @@ It never touches the machine's own network: every address lives in a namespace o
 Needs root, Linux with network namespaces, tcpdump, nft and ip; ``missing()`` says what is not there.
 """
 
-from . import crowds, faults, pileups, queues, silence
+from . import crowds, faults, paths, pileups, queues, silence
 from .lab import Lab, missing
 from .scenarios import SCENARIOS, run
 from .soak import soak
 
 # Importing them registers their scenarios.
-FAMILIES = (crowds, faults, pileups, queues, silence)
+FAMILIES = (crowds, faults, paths, pileups, queues, silence)
 
 __all__ = ["FAMILIES", "SCENARIOS", "Lab", "missing", "run", "soak"]

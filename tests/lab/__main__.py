@@ -49,6 +49,9 @@ def main() -> int:
     all_of_them = [] if options.soak else [name for name, one in SCENARIOS.items() if options.slow or not one.slow]
     for name in options.names or all_of_them:
         folder = options.output / f"{name}{suffix}"
+        if options.ipv6 and SCENARIOS[name].only_ipv4:
+            print(f"{name}: IPv4 only", flush=True)
+            continue
         worked.append(keep(folder, lambda folder, name=name: run(name, folder, ipv6=options.ipv6)))  # type: ignore[misc]
     for seed in options.soak:
         folder = options.output / f"soak_{seed}{suffix}"

@@ -169,7 +169,7 @@ def time_wait_pileup(lab: Lab) -> None:
     lab.must_find(None, "time_wait_pileup", "client", level="may")
 
 
-@scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0}})
+@scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0}}, only_ipv4=True)
 def half_open_scan(lab: Lab) -> None:
     """A scanner sends raw SYNs: to a listening port (its kernel answers the SYN-ACK with RST) and to closed ones
     (refused).
@@ -185,7 +185,7 @@ def half_open_scan(lab: Lab) -> None:
         lab.must_find(f"{source}:{41000 + number}>{target}:{port}", "refused", "server")
 
 
-@scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0, "tcp_max_syn_backlog": 128}})
+@scenario(sysctl={"server": {"tcp_synack_retries": 1, "tcp_syncookies": 0, "tcp_max_syn_backlog": 128}}, only_ipv4=True)
 def syn_flood(lab: Lab) -> None:
     """200 raw SYNs of which no SYN-ACK is ever acknowledged (the router drops them): embryonic connections pile up,
     one repeat each.

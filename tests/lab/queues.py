@@ -180,7 +180,7 @@ def connect_cancelled(lab: Lab) -> None:
     lab.must_find(client, "handshake_aborted", "client")
 
 
-@scenario(quick=True)
+@scenario(quick=True, only_ipv4=True)
 def time_wait_reuse_refused(lab: Lab) -> None:
     """An old SYN meets the server's TIME-WAIT: the server answers with an ACK of the old connection, and the client's
     host resets it.

@@ -24,7 +24,10 @@ Sysctl = Mapping[str, Mapping[str, int | str]]
 
 @dataclass(slots=True, frozen=True)
 class Scenario:
-    """A registered scenario; ``quick`` ones take less than about two seconds, ``slow`` ones a minute."""
+    """A registered scenario; ``quick`` ones take less than about two seconds, ``slow`` ones a minute.
+
+    ``only_ipv4`` ones send segments of their own making.
+    """
 
     name: str
     about: str
@@ -34,6 +37,7 @@ class Scenario:
     quick: bool = False
     reorder_every: int = 0
     slow: bool = False
+    only_ipv4: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -46,13 +50,14 @@ def scenario(
     quick: bool = False,
     reorder_every: int = 0,
     slow: bool = False,
+    only_ipv4: bool = False,
 ) -> Callable[[Callable[[Lab], None]], Callable[[Lab], None]]:
     """Register a scenario under its function's name; its docstring is what it is about."""
 
     def register(play: Callable[[Lab], None]) -> Callable[[Lab], None]:
         about = " ".join((play.__doc__ or "").split())
         SCENARIOS[play.__name__] = Scenario(
-            play.__name__, about, play, delay_s, sysctl or {}, quick, reorder_every, slow
+            play.__name__, about, play, delay_s, sysctl or {}, quick, reorder_every, slow, only_ipv4
         )
         return play
 
@@ -62,9 +67,11 @@ def scenario(
 def run(name: str, folder: Path, *, ipv6: bool = False) -> Lab:
     """Play one scenario; the captures are then in ``folder`` and the truth in the returned Lab.
 
-    With ``ipv6`` the same over IPv6 (raw SYNs stay IPv4).
+    With ``ipv6`` the same over IPv6.
     """
     chosen = SCENARIOS[name]
+    if ipv6 and chosen.only_ipv4:
+        raise ValueError(f"{name} sends IPv4 segments of its own making")
     options = {"delay_s": chosen.delay_s, "sysctl": chosen.sysctl, "reorder_every": chosen.reorder_every}
     with Lab(chosen.name, chosen.about, folder, ipv6=ipv6, **options) as lab:
         chosen.play(lab)

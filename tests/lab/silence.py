@@ -229,7 +229,7 @@ def zero_window_peer_vanished(lab: Lab) -> None:
     lab.must_find(client, "half_open", "client", level="may", vantages=NEAR)
 
 
-@scenario(quick=True)
+@scenario(quick=True, only_ipv4=True)
 def blind_reset(lab: Lab) -> None:
     """Somebody forges RSTs in the server's name: one outside the client's window (dropped), one inside it but not
     exact (a challenge ACK, RFC 5961 3). The connection lives on.
