@@ -174,7 +174,7 @@ def _decades(ax: Axes, shortest_ms: float, longest_ms: float) -> None:
     """Scale by whole decades, so that there are numbers at the axis even if all took nearly as long."""
     from matplotlib.ticker import FuncFormatter
 
-    begin = math.floor(math.log10(max(shortest_ms, SHORTEST_MS)))
+    begin = math.floor(math.log10(max(0.9 * shortest_ms, SHORTEST_MS)))  # a curve must not lie on the axis
     end = max(begin + 1, math.ceil(math.log10(max(longest_ms, SHORTEST_MS))))
     ax.set_xscale("log")
     ax.set_xlim(10.0**begin, 10.0**end)

@@ -221,10 +221,11 @@ def _squares(ax: Axes, cells: Matrix) -> None:
     if len(cells.services) <= NUMBERED:
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             words, bad = _short(int(cells.number[row, column])), int(cells.bad[row, column])
+            hatched = cells.severity[row, column] != NONE
             ax.text(
                 column, row, f"{_short(bad)}/{words}" if bad else words, ha="center", va="center",
                 fontsize=style.SMALL - 0.5, color=style.BLACK,
-                bbox={"facecolor": "#FFFFFF", "linewidth": 0, "pad": 0.6} if bad else None,
+                bbox={"facecolor": "#FFFFFF", "linewidth": 0, "pad": 0.6} if hatched else None,
             )  # fmt: skip
 
 

@@ -179,7 +179,8 @@ def _outlook(found: Stretches, span: tuple[int, int], options: Options) -> Outlo
     """Continue a line at the present rate, no longer than the capture lasted; None: no rate is sure."""
     begin, end = span
     lasts = round(options.profile().time_wait_s * SECOND)
-    window = min(RATE_NS, end - begin)
+    # connections that live long before they close enter late: what was before the first is no part of the rate
+    window = min(RATE_NS, end - begin, max(SECOND, end - int(found.begin.min())))
     recent = int((found.begin > end - window).sum())
     brief = end - begin < SECOND and len(found.begin) < options.time_wait_pileup
     if recent < SURE or brief or int(found.begin.max()) + SECOND < end:
@@ -247,13 +248,13 @@ def _limits(ax: Axes, holders: list[Holder], outlooks: list[Outlook | None], por
     ax.set_ylim(0, max(most, ports if whole else 0, 1) * 1.12)  # 1: it may have been for no time at all
     ax.yaxis.set_major_locator(style.whole_numbers())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    for level, words in (
-        (ports, f"{ports:,} ports of one client for one service (Options.ephemeral_ports)"),
-        (options.time_wait_pileup, f"pile-up from {options.time_wait_pileup:,} on (Options.time_wait_pileup)"),
+    for level, align, words in (  # on the right the projection ends at the ports, on the left lines begin to pile up
+        (ports, "left", f"{ports:,} ports of one client for one service (Options.ephemeral_ports)"),
+        (options.time_wait_pileup, "right", f"pile-up from {options.time_wait_pileup:,} on (Options.time_wait_pileup)"),
     ):
         if holders[0].alone and level <= ax.get_ylim()[1]:
             ax.axhline(level, color=style.BLACK, linewidth=1.0, linestyle=(0, (4, 2)))
-            _note(ax, words, 0.005, level, align="left")
+            _note(ax, words, 0.005 if align == "left" else 0.995, level, align=align)
     if of_clients >= SHARE_SHOWN * ports:
         scales: tuple[Scale, Scale] = (lambda held: held * 100 / ports, lambda share: share * ports / 100)
         right = ax.secondary_yaxis("right", functions=scales)
@@ -265,8 +266,9 @@ def _note(ax: Axes, words: str, x: float, y: float, *, align: str, under: bool =
     """Write on a line; under: on a vertical one, x in its coordinates; else on a horizontal one, y in its."""
     transform = ax.get_xaxis_transform() if under else ax.get_yaxis_transform()
     ax.annotate(
-        words, (x, y), xycoords=transform, xytext=(-3 if under else 3, -2 if under else 2),
+        words, (x, y), xycoords=transform, xytext=(3 if align == "left" else -3, -2 if under else 2),
         textcoords="offset points", ha=align, va="top" if under else "bottom", fontsize=style.SMALL, color=style.FAINT,
+        bbox={"facecolor": "#FFFFFFCC", "linewidth": 0, "pad": 0.8},
     )  # fmt: skip
 
 
