@@ -49,6 +49,7 @@ def commands() -> None:
     \b
     observer read capture.pcap           what is wrong, what happened
     observer explain capture.pcap 5      one connection's story (tcp.stream eq 5)
+    observer report capture.pcap         all of it on one page, to send to a colleague
     observer annotate in.pcap out.pcapng the findings as comments for Wireshark
     """
 

@@ -302,3 +302,4 @@ def _next(summary: Summary, command: Sequence[str]) -> Iterator[Line]:
         slow = [handshake.stream for handshake in summary.slowest_handshakes]
         stream = [*found, *bad, *slow, summary.outcomes[0].example][0]
         yield plain(f"Next: observer explain {shlex.quote(command[0])} {stream}", "dim")
+        yield plain(f"      observer report {shlex.quote(command[0])}   (one page, to send)", "dim")
