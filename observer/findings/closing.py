@@ -38,6 +38,8 @@ def close_wait_leak(case: Case) -> Iterator[Verdict]:
         left = _next(end, into)
         if left is not None and left.cause != "rcv_rst":
             continue  # it closed after all
+        if left is None and any(note.time >= into.time for note in case.other(end).resets):
+            continue  # its peer has reset the connection since, whether or not that arrived
         # as long as it goes on sending, the half-close is in use
         busy = max(into.time, end.last_time) if left is None else into.time
         idle = (left.time if left else case.around.end_ns) - busy

@@ -63,6 +63,17 @@ def test_a_fin_that_may_not_have_arrived_is_no_leak() -> None:
     assert "close_wait_leak" not in tale.codes()
 
 
+def test_who_was_reset_since_leaks_nothing() -> None:
+    """Also where it goes on sending, so that the RST cannot have arrived yet (or the taps' clocks differ)."""
+    tale = Tale().open()
+    tale.client.fin()
+    tale.server.ack()
+    tale.client.bare_reset(lost=True)
+    tale.wait(0.1).server.data()
+    tale.wait(120)
+    assert "close_wait_leak" not in tale.codes()
+
+
 def test_who_sends_instead_of_closing_draws_a_reset() -> None:
     tale = end_of_file()
     tale.wait(70).server.data()
