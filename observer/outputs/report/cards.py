@@ -128,8 +128,11 @@ def _card(number: int, one: Group, begin_ns: int, kind: Finding | None, *, ladde
 
 def _frames(one: Group) -> str:
     named = sorted(one.frames[:FRAMES])
+    if not named:
+        return ""
     more = one.frame_count - len(named)
-    return ", ".join(map(str, named)) + (f" and {more:,} more" if more > 0 and named else "")
+    rest = f" and {more:,} more" if more > 0 else ""
+    return ("frame " if one.frame_count == 1 else "frames ") + ", ".join(map(str, named)) + rest
 
 
 def to_draw(groups: Sequence[Group]) -> list[int]:

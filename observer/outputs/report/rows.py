@@ -200,11 +200,15 @@ def _flow_row(one: dict[str, Any], codes: list[str], begin_ns: int) -> list[Cell
 
 
 def _ending(one: dict[str, Any]) -> str:
-    who = one["rst_sender"] if one["ended"] == "reset" else one["closed_first"]
     words = {"fin": "closed", "reset": "reset", "timeout": "given up", "open": "open"}[one["ended"]]
+    if one["ended"] == "reset":
+        return f"reset by {one['rst_sender']}" if one["rst_sender"] is not None else words
+    who = one["closed_first"]
     if who is None:
         return words
-    return f"{words}, {who} first" if words != "reset" else f"{words} by {who}"
+    if one["ended"] == "fin":
+        return f"{words}, both at once" if who == "both" else f"{words}, {who} first"
+    return f"{words}, {who} closed"
 
 
 def worst_of(findings: Columns, connections: int) -> Ints:
