@@ -348,7 +348,7 @@ class Flow:
         octets = io.BytesIO()
         with style.offscreen():
             figure: Any = draw(name, self, **options).figure
-            figure.savefig(octets, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+            figure.savefig(octets, format="png", dpi=dpi, metadata={"Software": None})
         return _fewer_colours(octets.getvalue())
 
     def picture_html(self, name: str = "ladder", **options: Any) -> str:

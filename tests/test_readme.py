@@ -119,6 +119,17 @@ def test_dependencies_are_explained() -> None:
     assert sorted(explained[1:]) == sorted(wanted)
 
 
+def test_extras_are_explained() -> None:
+    """Every extra is named, and every package of it but what types and times the tests."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    said = README.read_text().split("## Dependencies")[1].split("\nExtras: ")[1].split("\n\n")[0].lower()
+    for extra, packages in extras.items():
+        assert f"`{extra}`" in said
+        for package in packages:
+            name = re.split(r"[<>=\[]", package)[0].lower()
+            assert name in said or name in ("pytest-cov", "pytest-timeout", "pandas-stubs", "dask"), name
+
+
 def test_paths_exist() -> None:
-    for path in re.findall(r"`((?:tests|captures|\.ci)/[\w./-]*)`", README.read_text()):
+    for path in re.findall(r"`((?:tests|captures|notebooks|\.ci)/[\w./-]*)`", README.read_text()):
         assert (ROOT / path).exists(), path
