@@ -35,7 +35,7 @@ DRAWING: Final = frozenset(
 """Elements that may stay; what is not here (metadata, and whatever else) is left out with all that is in it.
 
 A style element would be the whole page's: the page has matplotlib's one rule itself (page.css)."""
-LARGEST_SVG: Final = 600_000
+LARGEST_SVG: Final = 400_000
 """Octets of one SVG; a larger one becomes a PNG, which does not grow with what is drawn."""
 DOTS_PER_INCH: Final = 110
 REFERENCE: Final = re.compile(r"url\(#([^)]*)\)")
