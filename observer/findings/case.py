@@ -199,11 +199,13 @@ class Case:
         return self.client.packets == 0 or self.server.packets == 0
 
     def may_have_closed(self, end: End) -> bool:
-        """Whether an endpoint's FIN may have passed before the capture began: nothing shows that it had not closed.
+        """Whether an endpoint's FIN may have passed unseen: nothing shows that it had not closed.
 
-        Octets behind the opening, or the opening itself, would (RFC 9293 3.6: nothing is sent behind a FIN).
+        Before the capture began: octets behind the opening, or the opening itself, would show it (RFC 9293 3.6: nothing
+        is sent behind a FIN).  Later: its last segment stands beyond all that was seen of it.
         """
-        return not (self.flow["syn_count"] or self.flow["synack_count"] or end.count("octets"))
+        missed = any(note.time == end.last_time for note in end.said("lost_segment"))
+        return missed or not (self.flow["syn_count"] or self.flow["synack_count"] or end.count("octets"))
 
     @property
     def tap(self) -> str | None:

@@ -63,6 +63,17 @@ def test_a_fin_that_may_not_have_arrived_is_no_leak() -> None:
     assert "close_wait_leak" not in tale.codes()
 
 
+def test_a_close_that_the_capture_missed_is_no_leak() -> None:
+    """The server's last segment shows that it has sent one octet more than was seen: its FIN."""
+    tale = Tale().open()
+    tale.server.fin(unseen=True)
+    tale.client.ack()
+    tale.client.fin()
+    tale.server.ack()
+    tale.wait(120)
+    assert "close_wait_leak" not in tale.codes()
+
+
 def test_who_was_reset_since_leaks_nothing() -> None:
     """Also where it goes on sending, so that the RST cannot have arrived yet (or the taps' clocks differ)."""
     tale = Tale().open()
