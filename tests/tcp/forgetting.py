@@ -17,6 +17,7 @@ from observer.capture import open_capture
 from observer.kernels import Engine, Interpreted
 from observer.options import Options
 from observer.tcp import columns, events, layout
+from observer.tcp.evidence import LOG_BLOCK, LOG_LINK, LOG_STRIDE
 from observer.tcp.tracker import Tracker
 from observer.wire import Decoder
 
@@ -72,6 +73,45 @@ def tables(tracker: Tracker) -> list[Array]:
     return [rows, tracker.transitions(), in_order(event_rows(tracker)), words, versions, codes, counts]
 
 
+def logs_of(tracker: Tracker) -> dict[Name, list[Any]]:
+    """The log entries of each flow that has a row, and at which of them its endpoints point."""
+    names, told = names_of(tracker), {}
+    flows = tracker.flows.cells
+    log = tracker.log.cells[: int(tracker.g[layout.G_LOG]) * LOG_STRIDE].reshape(-1, LOG_STRIDE)
+    for stream, name in enumerate(names):
+        row = int(tracker.streams.cells[stream * layout.STREAM_STRIDE + layout.S_FLOW])
+        if row <= 0:
+            continue
+        told[name] = []
+        for x in ((row - 1) * layout.FLOW_STRIDE + layout.CLIENT, (row - 1) * layout.FLOW_STRIDE + layout.SERVER):
+            live, dead = (chain(log, int(flows[x + cell]) & 0xFFFFFFFF) for cell in (layout.E_FIRST, layout.E_DEAD))
+            pointers = flows[x + layout.E_LOG], flows[x + layout.E_TAIL], flows[x + layout.E_FIRST] >> 32
+            places = [live.index(at) if at else None for at in map(int, pointers)]
+            cells = [[*log[at - 1, :LOG_LINK].tolist(), int(log[at - 1, LOG_LINK]) & 0xFFFF] for at in live + dead]
+            told[name].append((cells, len(live), places, int(flows[x + layout.E_DEAD] >> 32) % LOG_BLOCK))
+    return told
+
+
+def chain(log: Array, first: int) -> list[int]:
+    """The entries (+ 1) from one on."""
+    entries = []
+    while first:
+        entries.append(first)
+        first = int(log[first - 1, LOG_LINK]) >> 16
+    return entries
+
+
+def waiting_of(tracker: Tracker) -> list[tuple[Name, int]]:
+    """The flows that wait to be packed, the longest waiting first, with the hashes of their ends."""
+    names, g, size = names_of(tracker), tracker.g, int(tracker.g[layout.G_RING_SIZE])
+    waiting = []
+    for i in range(size):
+        place = layout.G_RING + (int(g[layout.G_RING_NEXT]) + i) % size * layout.RING_STRIDE
+        if g[place]:
+            waiting.append((names[tracker.flows.cells[g[place] - 1 + layout.STREAM]], int(g[place + 1])))
+    return waiting
+
+
 @dataclass
 class Story:
     """What is told of one stream; numbers of streams are names."""
@@ -112,7 +152,11 @@ class Disturbed:
     def forget(self, keep: Array) -> None:
         """Forget, and remember what: with a few kept that were not asked for, if they are needed."""
         names = names_of(self.tracker)
+        logs, waiting = logs_of(self.tracker), waiting_of(self.tracker)
         kept = self.tracker.forget(keep)
+        remembered = set(names_of(self.tracker))
+        assert logs_of(self.tracker) == {name: log for name, log in logs.items() if name in remembered}
+        assert waiting_of(self.tracker) == [flow for flow in waiting if flow[0] in remembered]
         assert kept.tolist() == sorted(set(kept.tolist()))
         assert set(numpy.flatnonzero(keep).tolist()) <= set(kept.tolist())
         assert names_of(self.tracker) == [names[number] for number in kept.tolist()]

@@ -17,10 +17,10 @@ from observer.options import Options
 from observer.segments import ACK_FLAG, SYN
 from observer.tcp import columns, events, layout
 from observer.tcp.packed import ones
-from observer.tcp.states import CLOSED, TIME_WAIT
+from observer.tcp.states import CLOSED, EXPIRE, TIME_WAIT
 from observer.tcp.tracker import Tracker
-from tests.tcp.forgetting import TOLD, Disturbed, assert_kept, assert_same, leave_alone, rows_of, run, tables
-from tests.tcp.segments import BEGIN, CLIENT, SECOND, SERVER, pack, row, sequences
+from tests.tcp.forgetting import TOLD, Disturbed, assert_kept, assert_same, leave_alone, logs_of, rows_of, run, tables
+from tests.tcp.segments import BEGIN, CLIENT, SECOND, SERVER, pack, row, sequences, transitions_of
 from tests.tcp.talk import Talk
 from tests.tcp.test_reference import EXAMPLES
 
@@ -139,6 +139,27 @@ def test_looking_at_the_time_changes_nothing(rows: Rows, batch: int, ring: int, 
         assert_same(run(table, engine, batch, Ticks(table), ring=ring).tracker, expected)
 
 
+def test_a_look_amid_plain_segments_changes_nothing() -> None:
+    """Plain segments leave the inference's cells behind: whoever looks must neither miss them nor bring them on."""
+    talk = Talk()
+    talk.open()
+    for _ in range(8):
+        talk.client.data()
+        talk.server.data()
+    talk.server.ack()
+    begun = len(talk.rows)
+    for _ in range(8):
+        talk.client.data()
+        talk.server.ack()
+    assert talk.tracked().flow_rows(0, 1)[0, columns.O_CLIENT + columns.P_UNIQUE] == 100 + 16 * 100
+    talk.client.fin()
+    talk.server.fin()
+    table = pack(talk.rows).reshape(-1, seg.STRIDE)
+    calm = run(table, Interpreted(), 1000, leave_alone).tracker
+    for batch in (1, 2, 3, begun):
+        assert_same(run(table, Interpreted(), batch, Ticks(table)).tracker, calm)
+
+
 # --- forgetting, case by case -----------------------------------------------------------------------------------
 
 
@@ -239,6 +260,64 @@ def test_the_incarnation_before_an_opening_is_kept() -> None:
     told = tracker.event_rows()
     reused = told[told[:, events.EV_CODE] == events.NEW_INCARNATION]
     assert reused[:, events.EV_DETAIL].tolist() == [events.UNTOLD]
+
+
+def test_a_forgotten_forerunner_is_still_known_to_have_been() -> None:
+    """Of a stream of one segment all is told from that segment and from whether there was one before it."""
+    talk = Talk()
+    talk.client.syn()
+    talk.wait(100).client.syn(new=True)
+    tracker = talk.tracked()
+    expected = tracker.flow_rows(1, 2)[0, TOLD].tolist()
+    expected[TOLD.index(columns.O_PREVIOUS)] = -1
+    assert tracker.forget(numpy.array([False, True])).tolist() == [1]
+    assert tracker.flow_rows(0, 1)[0, TOLD].tolist() == expected
+    (told,) = tracker.event_rows().tolist()
+    assert (told[events.EV_CODE], told[events.EV_DETAIL]) == (events.NEW_INCARNATION, events.UNTOLD)
+
+
+def test_an_old_incarnation_is_reset_only_if_its_time_is_not_over() -> None:
+    """The new opening is challenged at 59 s of TIME-WAIT, and answered at 62 s: whoever looks at 61 s finds it over."""
+    talk = Talk()
+    talk.open()
+    talk.server.fin()
+    talk.client.ack()
+    talk.client.fin()
+    talk.server.ack()
+    begun = talk.now
+    talk.wait(59).client.syn(new=True)
+    talk.server.send(ACK_FLAG, talk.server.next, ack=1301)
+    talk.wait(3).client.bare_reset(seq=1301)
+    table = pack(talk.rows).reshape(-1, seg.STRIDE)
+    calm = run(table, Interpreted(), 1, leave_alone).tracker
+    assert begun + 61 * SECOND < int(table[-1, seg.TIME])
+    assert_same(run(table, Interpreted(), 1, Ticks(table)).tracker, calm)
+    old = [line for line in transitions_of(calm) if line[:2] == (0, 1)]
+    assert [line[4:7] for line in old][-1] == (TIME_WAIT, CLOSED, EXPIRE)
+    assert events.OLD_RESET in calm.event_rows()[:, events.EV_CODE]
+
+
+def test_an_opening_after_a_refusal_stays_sealed() -> None:
+    """The log of a stream that opened twice has a place where folding starts, and it moves with the log."""
+    talk = Talk()
+    talk.client.syn()
+    talk.server.reset()
+    talk.client.syn()
+    elsewhere = conversations(1, slice(None), 1)
+    elsewhere[:, [seg.SRC_PORT, seg.DST_PORT]] += 1000
+    disturbed = Disturbed(Tracker(Interpreted(), Options()))
+    for rows in (elsewhere, pack(talk.rows).reshape(-1, seg.STRIDE)):
+        disturbed.tracker.track(rows.reshape(-1), len(rows))
+    (_, ((_, _, (start, _, seal), _), _)) = logs_of(disturbed.tracker).values()
+    assert start == 2
+    assert seal == 1
+    disturbed.forget(numpy.array([False, True]))  # compares the logs
+    talk.client.again()
+    talk.server.synack()
+    talk.client.data()
+    rest = pack(talk.rows[3:]).reshape(-1, seg.STRIDE)
+    disturbed.tracker.track(rest.reshape(-1), len(rest))
+    assert transitions_of(disturbed.tracker) == transitions_of(talk.tracked())
 
 
 def test_a_forgotten_pair_opens_a_new_stream() -> None:
