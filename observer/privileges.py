@@ -77,8 +77,11 @@ def drop_to(user: str) -> None:
     uid, gid = entry.pw_uid, entry.pw_gid
     if os.geteuid() == 0:
         opened = _opened(sys.path) if sys.platform == "linux" else {}
-        os.initgroups(entry.pw_name, gid)
-        _set_all(os, gid, uid)
+        try:
+            os.initgroups(entry.pw_name, gid)
+            _set_all(os, gid, uid)
+        except OSError as error:  # root in a container that lacks CAP_SETUID or CAP_SETGID
+            raise OptionError(f"--user {user}: this process may not change its user ({error.strerror})") from None
         _redirect_imports(opened)
     left = privileges_left(uid, gid)
     if left:

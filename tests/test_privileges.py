@@ -26,11 +26,13 @@ def test_users_that_cannot_be(user: str, words: str) -> None:
 
 @needs_root
 def test_only_root_can_become_another() -> None:
+    user = a_user()
+
     def other() -> str:
-        privileges.drop_to("daemon" if a_user() == "nobody" else "nobody")
+        privileges.drop_to("daemon" if user == "nobody" else "nobody")
         return "became another"
 
-    told = in_child(other, user=a_user())
+    told = in_child(other, user=user)
     assert told.startswith("OptionError: --user")
     assert "sudo" in told
 
@@ -64,7 +66,7 @@ def test_what_is_left_of_root_is_noticed() -> None:
 @needs_root
 def test_modules_can_be_imported_from_folders_that_are_closed_to_the_user(tmp_path: Path) -> None:
     """As with a Python below /root: the folder above is closed, those below are open."""
-    closed = tmp_path / "closed"
+    user, closed = a_user(), tmp_path / "closed"
     package = closed / "lib" / "closed_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -76,7 +78,7 @@ def test_modules_can_be_imported_from_folders_that_are_closed_to_the_user(tmp_pa
         sys.path.insert(0, str(closed / "lib"))
         import closed_package  # type: ignore[import-not-found]
 
-        privileges.drop_to(a_user())
+        privileges.drop_to(user)
         if os.access(closed, os.X_OK):
             return "the folder is open"
         import also_later  # type: ignore[import-not-found]
@@ -91,8 +93,9 @@ def test_modules_can_be_imported_from_folders_that_are_closed_to_the_user(tmp_pa
 def test_give(tmp_path: Path) -> None:
     import pwd
 
-    privileges.give(tmp_path, a_user())
-    assert tmp_path.stat().st_uid == pwd.getpwnam(a_user()).pw_uid
+    user = a_user()
+    privileges.give(tmp_path, user)
+    assert tmp_path.stat().st_uid == pwd.getpwnam(user).pw_uid
 
 
 def test_denied_names_the_interface_the_capability_and_a_command() -> None:

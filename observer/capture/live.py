@@ -43,6 +43,10 @@ RING_OCTETS: Final = 64 << 20
 RING_LEAST: Final = 8 << 20
 WINDOW_S: Final = 4 * RETIRE_MS / 1000
 """How late an interface's frames may come: the kernel's timer takes up to twice RETIRE_MS, and as much again."""
+BUSY_FRAMES: Final = 512
+GATHER_S: Final = 0.02
+"""After so many frames at once, the next look comes so much later: the kernel would wake this process for each of its
+blocks, 300 times a second at 500,000 frames/s.  Measured there: 100 ns of processor time a frame, with this 45 ns."""
 RELIEF_S: Final = 0.1
 """Work between two polls that is longer than this is long: a ring of 64 MiB lasts five times as long at 500,000/s."""
 RELIEF_OCTETS: Final = 512 << 20
@@ -89,6 +93,7 @@ class LiveCapture:
         self._check_at = time.monotonic() + CHECK_S
         self._zeros = numpy.zeros(records_max, numpy.int64)
         self._merged = numpy.zeros(0, numpy.uint8)
+        self._busy = False
         self._numbered = 0  # frames that have a number: handed over, or waiting in the backlog
         self._backlog: deque[LiveChunk] = deque()
         self._backlog_octets = 0
@@ -115,7 +120,11 @@ class LiveCapture:
             now = time.monotonic()
             if now >= deadline:
                 return None
-            self._wait(min(deadline, self._check_at) - now)
+            if self._busy:
+                self._busy = False
+                time.sleep(min(GATHER_S, deadline - now))
+            else:
+                self._wait(min(deadline, self._check_at) - now)
         return None
 
     @contextmanager
@@ -158,6 +167,7 @@ class LiveCapture:
         chunk = self._one(self._watched[0]) if len(self._watched) == 1 else self._several()
         if chunk is not None:
             self._numbered += chunk.count
+            self._busy = chunk.count >= BUSY_FRAMES
         return chunk
 
     def _one(self, only: Watched) -> LiveChunk | None:

@@ -139,11 +139,11 @@ def in_child(work: Callable[[], str], *, user: str | None = None) -> str:
     child = os.fork()
     if child == 0:
         try:
-            if entry is not None:
-                os.setgroups([])
-                os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-                os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
             try:
+                if entry is not None:
+                    os.setgroups([])
+                    os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+                    os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
                 answer = work()
             except Exception as error:
                 answer = f"{type(error).__name__}: {error}"
@@ -158,13 +158,18 @@ def in_child(work: Callable[[], str], *, user: str | None = None) -> str:
 
 
 def a_user() -> str:
-    """The name of an unprivileged user; skips where there is none."""
+    """The name of an unprivileged user that root can become; skips where there is none."""
     import pwd
+
+    if os.geteuid():
+        pytest.skip("only root can become another user")
 
     for name in ("nobody", "daemon"):
         try:
-            if pwd.getpwnam(name).pw_uid:
-                return name
+            if not pwd.getpwnam(name).pw_uid:
+                continue
         except KeyError:
             continue
-    pytest.skip("there is no user nobody here")
+        if in_child(lambda: "changed", user=name) == "changed":
+            return name
+    pytest.skip("this process cannot become an unprivileged user")

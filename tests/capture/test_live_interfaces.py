@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,7 +330,6 @@ def test_without_privileges_one_sentence_names_capability_and_command() -> None:
 @needs_libpcap
 def test_user_is_given_up_for_good_and_capture_goes_on(cable: Cables) -> None:
     user, sent = a_user(), some_frames(100)
-    kernels.Compiled()
 
     def watch() -> str:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:  # opened as root, as the capture is
@@ -361,7 +361,6 @@ def test_an_interface_that_comes_back_after_root_was_given_up_is_told(cable: Cab
             return str(until(live, "denied").sentence)
 
     opened = os.pipe()
-    import threading
 
     def remove_and_plug() -> None:
         os.read(opened[0], 1)
@@ -372,6 +371,7 @@ def test_an_interface_that_comes_back_after_root_was_given_up_is_told(cable: Cab
     thread = threading.Thread(target=remove_and_plug)
     thread.start()
     told = in_child(watch)
+    os.write(opened[1], b"xx")  # whatever the child did, the thread ends
     thread.join()
     for end in opened:
         os.close(end)
