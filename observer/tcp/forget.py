@@ -332,6 +332,8 @@ def take_slots(slots: Int64s, flows: Int64s, numbers: Int64s, pointers: Int64s) 
         later = slots[(i + AHEAD) & mask]
         if later & SLOT_FLOW:
             prefetch(flows, ((later & SLOT_NUMBER) - 1) * FLOW_STRIDE + STREAM)
+        else:
+            prefetch(numbers, (later & SLOT_NUMBER) - 1)
         kept = slots[i]
         if kept:
             place = (kept & SLOT_NUMBER) - 1
@@ -347,7 +349,9 @@ def put_slots(pointers: Int64s, streams: Int64s, slots: Int64s, count: int) -> i
     """Put the listed streams into a hash table of zeros."""
     mask = len(slots) - 1
     for i in range(count):
-        prefetch(slots, pointers[min(i + AHEAD, count - 1)] >> 32 & mask)
+        later = pointers[min(i + AHEAD, count - 1)]
+        prefetch(slots, later >> 32 & mask)
+        prefetch(streams, ((later & SLOT_NUMBER) - 1) * STREAM_STRIDE + S_FLOW)
         new = pointers[i] & SLOT_NUMBER
         row = streams[(new - 1) * STREAM_STRIDE + S_FLOW]
         at = pointers[i] >> 32 & mask
