@@ -52,7 +52,7 @@ def run(command: str, folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     done = subprocess.run(
         [sys.executable, "-m", "observer", *arguments],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=60, env=environment,
+        capture_output=True, text=True, check=False, cwd=folder, timeout=600, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
