@@ -97,9 +97,12 @@ from observer.tcp.layout import (
 from observer.tcp.sequence import add, diff, ge, gt, le
 from observer.tcp.states import (
     ASSUMED,
+    CLOSE_WAIT,
     CLOSED,
+    CLOSING,
     EXPIRE,
     FIN_WAIT_2,
+    LAST_ACK,
     RCV_ACK_OF_FIN,
     RCV_ACK_OF_SYN,
     RCV_FIN,
@@ -264,7 +267,8 @@ def expired_fin_wait(flows: Int64s, log: Int64s, g: Int64s, x: int, time: int) -
 def is_acceptable(flows: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int) -> bool:
     """Whether y can have accepted x's RST (RFC 5961 3.2: its number is RCV.NXT; in SYN-SENT it acknowledges the SYN).
 
-    y's RCV.NXT lies between what y has acknowledged and what x has sent.
+    y's RCV.NXT lies between what y has acknowledged and what x has sent.  Behind x's FIN, Linux takes the number of the
+    FIN as well (tcp_reset_check, net/ipv4/tcp_input.c): who sent it before it heard of the FIN meant the same.
     """
     state = flows[y + E_STATE]
     flags = flows[y + E_FLAGS]
@@ -282,6 +286,9 @@ def is_acceptable(flows: Int64s, g: Int64s, x: int, y: int, rows: Int64s, s: int
         return True
     if not flows[x + E_FLAGS] & F_SND:
         return seq == low
+    if state in (CLOSE_WAIT, LAST_ACK, CLOSING) and flows[x + E_FLAGS] & F_FIN:
+        if seq == flows[x + E_FIN] and low == add(seq, 1):
+            return True
     high = flows[x + E_SND_MAX]
     return ge(seq, low) and (le(seq, high) or seq == low)
 

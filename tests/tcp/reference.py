@@ -830,6 +830,9 @@ class Connection:
             return True
         if s.seq == low:
             return True
+        closing = y.state in (CLOSE_WAIT, LAST_ACK, CLOSING)
+        if closing and s.seq == x.fin and (s.seq + 1) % MODULUS == low and x.sent_to is not None:
+            return True  # Linux, tcp_reset_check: the number of the FIN will do
         return x.sent_to is not None and reaches(s.seq, low) and not_after(s.seq, x.sent_to)
 
     def replace_listener(self, s: Segment) -> None:

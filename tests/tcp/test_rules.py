@@ -729,3 +729,18 @@ def test_a_round_trip_is_not_measured_by_a_clock_that_ran_backwards() -> None:
     talk.server.synack()  # sent before the ACK came
     assert talk.retracted("server") == ""
     assert talk.final()[1] == "ESTABLISHED"
+
+
+def test_a_reset_with_the_number_of_the_fin_is_taken_behind_it() -> None:
+    """The server answers data that crossed its FIN; Linux takes that RST in CLOSE-WAIT, LAST-ACK and CLOSING."""
+    talk = Talk().open()
+    talk.server.fin()
+    fin = talk.server.iss + 1
+    talk.client.fin()
+    talk.server.bare_reset(seq=fin)
+    assert talk.history("client").endswith("LAST_ACK sent, CLOSED assumed")
+    talk = Talk().open()
+    talk.server.fin()
+    talk.client.ack()
+    talk.server.bare_reset(seq=fin - 1)
+    assert talk.history("client").endswith("CLOSE_WAIT acknowledged")
