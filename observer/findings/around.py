@@ -130,6 +130,12 @@ class Around:
         return Neighbours(self.crowd.server[chosen], self.crowd.first[chosen], self.crowd.last[chosen])
 
     @cached_property
+    def completed(self) -> Neighbours:
+        """By listener: connections whose SYN-ACK was acknowledged."""
+        chosen = self.crowd.bits & COMPLETED != 0
+        return Neighbours(self.crowd.server[chosen], self.crowd.first[chosen], self.crowd.last[chosen])
+
+    @cached_property
     def _kept(self) -> tuple[Neighbours, Neighbours]:
         """By client's and by server's address: connections that were not simply cut off by a RST."""
         bits = self.crowd.bits

@@ -63,7 +63,7 @@ def floods(survey: Survey) -> Iterator[Verdict]:
     embryonic = numpy.flatnonzero(crowd.bits & open_bits == SAW_SYN)
     least = survey.around.options.syn_flood
     for listener, places in groups(crowd.server[embryonic], least):
-        streams = embryonic[places]
+        streams = embryonic if len(places) == len(embryonic) else embryonic[places]  # new memory is dear
         errors = survey.marks("icmp_error").stream  # unreachable: told so, and not a matter of the queue
         if len(errors):
             streams = streams[~numpy.isin(streams, errors)]
@@ -78,16 +78,15 @@ def floods(survey: Survey) -> Iterator[Verdict]:
 
 def _flood_of(survey: Survey, listener: int, streams: Array) -> Flood:
     crowd, profile = survey.crowd, survey.around.options.profile()
-    if (numpy.diff(crowd.first[streams]) < 0).any():  # streams are numbered in the order of the capture
-        streams = streams[numpy.argsort(crowd.first[streams], kind="stable")]
-    times, bits = crowd.first[streams], crowd.bits[streams]
+    times = crowd.first[streams]
+    if (times[1:] < times[:-1]).any():  # streams are numbered in the order of the capture
+        order = numpy.argsort(times, kind="stable")
+        streams, times = streams[order], times[order]
+    bits = crowd.bits[streams]
     # a request is kept until its last repeat has gone unanswered
     kept_s = profile.syn_ack_first_s * (2 ** (profile.syn_ack_repeats + 1) - 1)
     # a server that repeats its SYN-ACK has waited as long as an honest client would
     old = (times < survey.around.end_ns - REPEAT_NS) | (bits & SYNACK_REPEATED != 0)
-    all_of_it = survey.around.of_listener(listener)
-    # handshakes in flight at the end of the capture follow upon others that were completed a moment before
-    meanwhile = (crowd.first[all_of_it] >= times[0] - REPEAT_NS) & (crowd.first[all_of_it] <= times[-1])
     return Flood(
         streams=streams,
         times=times,
@@ -96,7 +95,8 @@ def _flood_of(survey: Survey, listener: int, streams: Array) -> Flood:
         repeated=int((old & (bits & SYN_REPEATED != 0)).sum()),
         answered=int((bits & SAW_SYNACK != 0).sum()),
         sources=distinct(crowd.client[streams] >> ADDRESS_SHIFT),
-        others=int((meanwhile & (crowd.bits[all_of_it] & COMPLETED != 0)).sum()),
+        # handshakes in flight at the end of the capture follow upon others that were completed a moment before
+        others=survey.around.completed.begun(listener, int(times[0]) - REPEAT_NS - 1, int(times[-1]) + 1),
     )
 
 
