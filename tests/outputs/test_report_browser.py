@@ -20,13 +20,13 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
     # a browser on a busy machine takes its time; playwright's own waits end first
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 CAPTURES = ("accept-queue-full.pcap", "time-wait-pileup.pcap.gz", "ugly")
 QUEUE = CAPTURES[0]
 
