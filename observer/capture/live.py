@@ -14,6 +14,7 @@ Never here: files, decoding.  Sources: pcap(3PCAP), packet(7), and live_pcap.py,
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
@@ -49,8 +50,9 @@ GATHER_S: Final = 0.02
 blocks, 300 times a second at 500,000 frames/s.  Measured there: 100 ns of processor time a frame, with this 45 ns."""
 RELIEF_S: Final = 0.1
 """Work between two polls that is longer than this is long: a ring of 64 MiB lasts five times as long at 500,000/s."""
-RELIEF_OCTETS: Final = 512 << 20
-"""Memory for frames that wait while such work goes on; when it is full, the ring fills."""
+RELIEF_OCTETS: Final = 1 << 30
+"""Memory for frames that wait while such work goes on, at most a sixteenth of the machine's: some 14 s of frames of 100
+octets at 500,000/s.  When it is full, the ring fills."""
 CHECK_S: Final = 0.5
 """How often interfaces are looked at for being up, gone or back."""
 RECORDS_MAX: Final = 4096
@@ -97,6 +99,8 @@ class LiveCapture:
         self._numbered = 0  # frames that have a number: handed over, or waiting in the backlog
         self._backlog: deque[LiveChunk] = deque()
         self._backlog_octets = 0
+        self._backlog_most = min(RELIEF_OCTETS, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 16)
+        self._take_at = 0.0  # when to look for new frames although older ones wait
         self._lock = threading.RLock()
         for one in watched:
             self._describe(one)
@@ -113,7 +117,7 @@ class LiveCapture:
             now = time.monotonic()
             if now >= self._check_at:
                 self._check(now)
-            chunk = self._backlog.popleft() if self._backlog else self._next()
+            chunk = self._from_backlog(now) if self._backlog else self._next()
             if chunk is not None:
                 self._count(chunk)
                 return chunk
@@ -143,18 +147,33 @@ class LiveCapture:
             thread.join()
 
     def _relieve(self, over: threading.Event) -> None:
-        self._backlog_octets = sum(_memory(chunk) for chunk in self._backlog)
-        if over.wait(RELIEF_S):
-            return
-        while not over.is_set() and not self.finished and self._backlog_octets < RELIEF_OCTETS:
-            with self._lock:
-                chunk = None if self.finished else self._next()
-                if chunk is not None:
-                    self._backlog.append(chunk)
-                    self._backlog_octets += _memory(chunk)
-                    self._renew()
+        if not over.wait(RELIEF_S):
+            while not over.is_set():
+                if not self._take_to_backlog():
+                    over.wait(RELIEF_S)
+
+    def _take_to_backlog(self) -> bool:
+        """Frames that are there now; whether there may be more, and room for it."""
+        if self._backlog_octets >= self._backlog_most:
+            return False
+        with self._lock:
+            chunk = None if self.finished else self._next()
             if chunk is None:
-                over.wait(RELIEF_S)
+                return False
+            self._backlog.append(chunk)
+            self._backlog_octets += _memory(chunk)
+            self._renew()
+        return True
+
+    def _from_backlog(self, now: float) -> LiveChunk:
+        """The oldest frames that wait; working them off takes long too, so new ones are taken meanwhile."""
+        if now >= self._take_at:
+            while self._take_to_backlog():
+                pass
+            self._take_at = time.monotonic() + RELIEF_S
+        chunk = self._backlog.popleft()
+        self._backlog_octets -= _memory(chunk)
+        return chunk
 
     def _renew(self) -> None:
         """Leave the memory of the last chunk to it."""
