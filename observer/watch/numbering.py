@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy
 
-from observer.schema import Columns
+from observer.schema import Coded, Columns
 
 Ints = Any
 STREAMS = ("stream", "previous_stream")
 """Columns that hold the number of a connection."""
+NAMING = ("new_incarnation", "time_wait_reused", "old_incarnation_reset")
+"""Events whose detail is the number of another connection."""
 
 
 class Numbering:
@@ -84,7 +86,20 @@ class Numbering:
                 source[name] = _renumbered(self, columns, name)
         if "streams" in columns:
             source["streams"] = [self._listed(members) for members in columns["streams"]]
+        if columns.table == "events":
+            source["detail"] = self._details(columns["event"], columns["detail"])
         return Columns(columns.table, columns.rows, source, columns.addresses)
+
+    def _details(self, event: Coded, detail: Coded) -> Coded:
+        """Renumber the details that name a connection."""
+        codes, values = numpy.array(detail.codes, numpy.int64), list(detail.values)
+        naming = [code for code, name in enumerate(event.values) if name in NAMING]
+        for row in numpy.flatnonzero(numpy.isin(event.codes, naming) & (codes >= 0)).tolist():
+            text = values[codes[row]]
+            if text.isdecimal():
+                values.append(str(int(self.of([int(text)])[0])))
+                codes[row] = len(values) - 1
+        return Coded(codes, values)
 
     def _listed(self, members: Sequence[int]) -> list[int]:
         numbers: list[int] = self.of(numpy.array(members, numpy.int64)).tolist()
