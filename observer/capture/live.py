@@ -160,9 +160,8 @@ class LiveCapture:
             chunk = None if self.finished else self._next()
             if chunk is None:
                 return False
-            self._backlog.append(chunk)
+            self._backlog.append(_copied(chunk))
             self._backlog_octets += _memory(chunk)
-            self._renew()
         return True
 
     def _from_backlog(self, now: float) -> LiveChunk:
@@ -174,12 +173,6 @@ class LiveCapture:
         chunk = self._backlog.popleft()
         self._backlog_octets -= _memory(chunk)
         return chunk
-
-    def _renew(self) -> None:
-        """Leave the memory of the last chunk to it."""
-        self._merged = numpy.zeros(0, numpy.uint8)
-        if len(self._watched) == 1 and (lane := self._watched[0].lane) is not None:
-            lane.renew()
 
     def _next(self) -> LiveChunk | None:
         """Frames that can be handed over now."""
@@ -335,8 +328,14 @@ class LiveCapture:
         self.close()
 
 
+def _copied(chunk: LiveChunk) -> LiveChunk:
+    """The same in memory of its own, and no more of it than needed."""
+    octets, records = chunk.octets[: chunk.size].copy(), chunk.records[: chunk.count * RECORD_STRIDE].copy()
+    return LiveChunk(octets, chunk.size, records, chunk.count, interfaces=chunk.interfaces)
+
+
 def _memory(chunk: LiveChunk) -> int:
-    """Octets of a chunk that were written to: its arrays are larger, but untouched memory is none."""
+    """Octets that a copied chunk takes."""
     return chunk.size + 8 * chunk.count * (RECORD_STRIDE + 1)
 
 

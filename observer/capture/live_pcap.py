@@ -220,10 +220,16 @@ class PcapLane:
             raise OptionError(f"{self.name}: the filter {bpf!r} cannot be used: {words(pcap.pcap_geterr(handle))}")
 
     def _prepare(self, settings: Settings) -> None:
-        """The memory that frames are copied to, and what `take` is told about it."""
+        """The memory that frames are copied to: room for a batch of whole frames, at least four of the longest."""
+        size = max(4 * self.snaplen, min(settings.records_max * 512, 4 << 20))
+        self.octets: OctetArray = numpy.empty(size, numpy.uint8)
+        self.records: Int64Array = numpy.zeros(settings.records_max * RECORD_STRIDE, numpy.int64)
         self._take = code.take(compiled=settings.compiled)
-        self._rows = settings.records_max
         self._control = control = numpy.zeros(code.CONTROL_CELLS, numpy.int64)
+        control[code.OCTETS] = self.octets.ctypes.data
+        control[code.SIZE] = size
+        control[code.RECORDS] = self.records.ctypes.data
+        control[code.ROWS] = settings.records_max
         control[code.ROOM] = self.snaplen
         control[code.LINK] = self.link_type
         control[code.FRACTION_NS] = 1 if self.nanoseconds else 1000
@@ -231,21 +237,6 @@ class PcapLane:
         control[code.BREAK] = ctypes.cast(self._pcap.pcap_breakloop, ctypes.c_void_p).value or 0
         self._cells = control.data
         self._arguments = (ctypes.cast(self._take, ctypes.c_void_p), ctypes.c_void_p(control.ctypes.data))
-        self.renew()
-
-    def renew(self) -> None:
-        """Take new memory from the next `pull` on: what was pulled so far stays as it is, with whoever holds it.
-
-        There is room for a batch of usual frames, and for at least four of the longest.
-        """
-        size = max(4 * self.snaplen, min(self._rows * 512, 4 << 20))
-        self.octets: OctetArray = numpy.empty(size, numpy.uint8)
-        self.records: Int64Array = numpy.empty(self._rows * RECORD_STRIDE, numpy.int64)
-        control = self._control
-        control[code.OCTETS] = self.octets.ctypes.data
-        control[code.SIZE] = size
-        control[code.RECORDS] = self.records.ctypes.data
-        control[code.ROWS] = self._rows
 
     @property
     def size(self) -> int:

@@ -74,8 +74,8 @@ class ScapyLane:
         self._socket.ins.setblocking(False)
         self._options(name, settings.ring_octets)
         self.descriptor = int(self._socket.fileno())
-        self._rows = settings.records_max
-        self.renew()
+        self.octets: OctetArray = numpy.empty(BATCH_OCTETS, numpy.uint8)
+        self.records: Int64Array = numpy.zeros(settings.records_max * RECORD_STRIDE, numpy.int64)
         self._counts = Counts(0, 0, 0)
 
     def _options(self, name: str, ring_octets: int) -> None:
@@ -86,11 +86,6 @@ class ScapyLane:
         for level, option, value in wanted:
             with contextlib.suppress(OSError):
                 self._socket.ins.setsockopt(level, option, value)
-
-    def renew(self) -> None:
-        """See PcapLane.renew."""
-        self.octets: OctetArray = numpy.empty(BATCH_OCTETS, numpy.uint8)
-        self.records: Int64Array = numpy.zeros(self._rows * RECORD_STRIDE, numpy.int64)
 
     def pull(self, frame: int) -> int:
         """See PcapLane.pull."""
