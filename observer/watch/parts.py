@@ -26,7 +26,7 @@ import numpy
 
 from observer.errors import CaptureError, OptionError
 from observer.outputs.files import PARQUET
-from observer.schema import Columns, to_arrow
+from observer.schema import TABLES, Columns, to_arrow
 from observer.watch.announce import Change
 from observer.watch.room import OVER_S
 from observer.watch.watcher import Watcher
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 Array = Any
 
-TABLES: Final = ("flows", "transitions", "events")
+KEPT: Final = ("flows", "transitions", "events")
+"""Tables that are written while a capture goes on."""
 EVERY_S: Final = 5.0
 """Between two writings: what a crash may lose."""
 SHARE: Final = 0.1
@@ -100,7 +101,7 @@ class Parts(Watcher):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.run = 1 + max((int(found[1]) for name in _names(folder) if (found := RUN.fullmatch(name))), default=0)
-            for table in TABLES:
+            for table in KEPT:
                 self._place(table).mkdir(parents=True)
             self._findings = (folder / "findings.jsonl").open("a", encoding="utf-8")
         except OSError as error:
@@ -212,14 +213,14 @@ class Parts(Watcher):
             too_old = self._keep_s is not None and newest - stamp > self._keep_s
             if not too_large and not too_old:
                 return
-            for table in TABLES:
+            for table in KEPT:
                 _part_path(self.folder / table, *part).unlink(missing_ok=True)
             total -= size
 
     def _size(self, run: int, part: int) -> tuple[int, float]:
         """Return octets of a part in all tables, and when it was written."""
         octets, stamp = 0, 0.0
-        for table in TABLES:
+        for table in KEPT:
             with suppress(FileNotFoundError):
                 status = _part_path(self.folder / table, run, part).stat()
                 octets, stamp = octets + status.st_size, max(stamp, status.st_mtime)
@@ -227,7 +228,7 @@ class Parts(Watcher):
 
 
 def _names(folder: Path) -> list[str]:
-    return [path.name for table in TABLES if (folder / table).is_dir() for path in (folder / table).iterdir()]
+    return [path.name for table in KEPT if (folder / table).is_dir() for path in (folder / table).iterdir()]
 
 
 def _parts(folder: Path) -> Iterator[tuple[int, int]]:
@@ -302,8 +303,8 @@ def load(folder: str | Path, table: str, *, run: int | None = None) -> pandas.Da
     import pandas
     import pyarrow.parquet
 
-    if table not in TABLES:
-        raise OptionError(f"live tables are {', '.join(TABLES)}; there is no {table!r}")
+    if table not in KEPT:
+        raise OptionError(f"live tables are {', '.join(KEPT)}; there is no {table!r}")
     place = Path(folder) / table
     frames = []
     for path in sorted(place.glob("run=*/*.parquet")):
@@ -313,12 +314,14 @@ def load(folder: str | Path, table: str, *, run: int | None = None) -> pandas.Da
         read = pyarrow.parquet.read_table(path, partitioning=None)
         # open.parquet is newer than the part that was the latest then, and older than all parts after it
         order = 2 * int((read.schema.metadata or {}).get(LATEST, 0)) + (PART.fullmatch(path.name) is None)
-        frames.append(read.to_pandas().assign(run=int(number[1]), _order=order))
+        # integers with nulls as objects: as floats they would lose digits
+        frames.append(read.to_pandas(integer_object_nulls=True).assign(run=int(number[1]), _order=order))
     if not frames:
         raise CaptureError(f"{place}: no parts of a live observation are here")
     whole = pandas.concat(frames, ignore_index=True)
     latest = whole.groupby(["run", "stream"])["_order"].transform("max")
     whole = whole[whole["_order"] == latest].drop(columns="_order")
+    whole = whole.astype({column.name: column.dtype for column in TABLES[table].columns if column.kind != "frames"})
     by = ["run", "stream"] if table == "flows" else ["run", "frame"]
     ordered: pandas.DataFrame = whole.sort_values(by, kind="stable").reset_index(drop=True)
     return ordered
