@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option("--no-promiscuous", is_flag=True, help="Only frames that this host would take anyway.")
 @click.option("--limit", type=click.IntRange(1000), metavar="CONNECTIONS",
-              help="Connections held at most; those that are over are forgotten first.  [default: 500000]")  # fmt: skip
+              help="Connections held at most; those that are over are forgotten first.  [default: 200000]")  # fmt: skip
 @click.option("--statistics", "every_s", type=float, metavar="SECONDS", help="Print what was captured, this often.")
 @click.option("--lines", is_flag=True, help="Print lines, also on a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print changes as JSON, one object per line.")

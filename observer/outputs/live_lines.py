@@ -103,6 +103,7 @@ class Counts(Protocol):
 
     forgotten: int
     evicted: int
+    dropped_events: int
     capture: Any
 
     @property
@@ -133,6 +134,8 @@ def statistics_lines(live: Counts, interfaces: Sequence[Any], seconds: float) ->
     ]  # fmt: skip
     if live.forgotten:
         words.append(f"{live.forgotten:,} over and no longer held")
+    if live.dropped_events:
+        words.append(f"{live.dropped_events:,} old events given up")
     if live.evicted:
         words.append(f"{live.evicted:,} given up for want of room")
     yield [(", ".join(words), "")]

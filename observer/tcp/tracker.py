@@ -391,6 +391,13 @@ class Tracker:
         return int(self.g[G_LONG])
 
     @property
+    def event_frames(self) -> Array:
+        """Frame of each event, in no particular order; right until the next batch."""
+        stride = event_module.EVENT_STRIDE
+        rows = self.events.cells[: int(self.g[G_EVENTS]) * stride].reshape(-1, stride)
+        return rows[:, event_module.EV_FRAME]
+
+    @property
     def segment_count(self) -> int:
         return int(self.g[G_SEGMENTS])
 

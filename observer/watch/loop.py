@@ -29,7 +29,7 @@ from observer.tcp.tracker import Tracker
 from observer.watch.announce import Announcer, Change, Row
 from observer.watch.clock import Clock
 from observer.watch.numbering import Numbering
-from observer.watch.room import LIMIT, make_room
+from observer.watch.room import LIMIT, Room, make_room
 from observer.watch.watcher import Watcher
 from observer.wire import Decoder
 
@@ -48,6 +48,8 @@ RECENT_ROWS: Final = 1 << 16
 """Segments kept so that the story of a connection can be told while it goes on."""
 BURST: Final = 4
 """Between two looks there may be so much of the limit above it: a quarter; then room is made at once."""
+EVENTS_EACH: Final = 10
+"""Events held at most, for each connection that may be held: ordinary ones have two or three."""
 BUSY_ROWS: Final = 1024
 """A chunk of more segments is a busy time's: copying them too would cost more than it tells."""
 
@@ -106,6 +108,8 @@ class Live(Tables):
     forgotten, evicted
         Connections that are no longer in the tables because there were too many: those that were over, and those that
         were not, which findings may miss.
+    dropped_events
+        Events that are no longer in the tables because there were too many, the oldest first.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class Live(Tables):
         self.notices: deque[Any] = deque(maxlen=100)
         self.forgotten = 0
         self.evicted = 0
+        self.dropped_events = 0
         self.clock = clock or Clock()
         self.watchers = list(watchers)
         self._speed = Speed(notice, engine)
@@ -237,20 +242,39 @@ class Live(Tables):
         self._make_room(self._limit + self._limit // BURST)
 
     def _make_room(self, limit: int) -> None:
-        """Forget connections if there are too many: what was found of them stays as it is."""
-        if self._tracker.stream_count <= limit:
+        """Forget connections, or the older half of the events, if there are too many.
+
+        What was found of connections that are forgotten stays as it is.
+        """
+        events_from = self._too_many_events()
+        if self._tracker.stream_count <= limit and not events_from:
             return
         now_ns = self.clock.settled_ns()
         self._tracker.finish(now_ns)
         self._seen = None
         room = make_room(self._summarise(), limit=self._limit, now_ns=now_ns)
-        if room is None:
-            return
-        numbers = self.numbering.of(numpy.arange(len(room.keep)))
         for watcher in self.watchers:
             watcher.forget(self, room.keep)
-        kept = self._tracker.forget(room.keep)
-        self._seen = None
+        self._forget(room, events_from)
+        self.forgotten += room.over
+        self.evicted += room.evicted
+
+    def _too_many_events(self) -> int:
+        """Give the frame up to which events must go, 0: there is room for all.
+
+        Connections that are over take their events along; only those of long lives, or of endless repetition, are left.
+        """
+        frames = self._tracker.event_frames
+        if len(frames) <= self._limit * EVENTS_EACH:
+            return 0
+        middle = int(numpy.partition(frames, len(frames) // 2)[len(frames) // 2])
+        self.dropped_events += int((frames < middle).sum())
+        return middle
+
+    def _forget(self, room: Room, events_from: int) -> None:
+        """Forget what does not stay, wherever it is known."""
+        numbers = self.numbering.of(numpy.arange(len(room.keep)))
+        kept = self._tracker.forget(room.keep, events_from=events_from)
         keep = numpy.zeros(len(room.keep), bool)
         keep[kept] = True
         self.numbering.forget(keep)
@@ -259,10 +283,9 @@ class Live(Tables):
         self._memory = Memory()
         for watcher in self.watchers:
             watcher.forgot(kept)
+        self._seen = None
         self._recent.clear()  # their marks have the old numbers
         self._recent_rows = 0
-        self.forgotten += room.over
-        self.evicted += room.evicted
         self._forgot = True
 
     def _remember(self, rows: Any, marks: Any, count: int) -> None:

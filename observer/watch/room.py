@@ -11,7 +11,7 @@ import numpy
 
 Array = Any
 
-LIMIT: Final = 500_000
+LIMIT: Final = 200_000
 """Connections held at most: some 150 octets for a lone SYN, 600 for one that is over, 2 kB for an open one."""
 AFTER: Final = 0.75
 """Share of the limit that is left when room was made: so that it is made seldom."""
@@ -35,8 +35,8 @@ class Room(NamedTuple):
     evicted: int
 
 
-def make_room(summary: Any, *, limit: int, now_ns: int) -> Room | None:
-    """Choose what stays when there are more than `limit` connections; None: there is room enough.
+def make_room(summary: Any, *, limit: int, now_ns: int) -> Room:
+    """Choose what stays when there are more than `limit` connections: all, if there are not.
 
     In this order go those that are over, those that nobody answered (a flood's), those that only one side was seen of
     or whose opening is not complete, and the rest; of each kind the longest silent first.
@@ -61,7 +61,7 @@ def make_room(summary: Any, *, limit: int, now_ns: int) -> Room | None:
     """
     count = len(summary.last_time)
     if count <= limit:
-        return None
+        return Room(numpy.ones(count, bool), 0, 0)
     excess = count - int(limit * AFTER)
     over = summary.is_finished & (summary.last_time <= now_ns - round(OVER_S * 1e9))
     rank = numpy.full(count, 3, numpy.int64)

@@ -18,7 +18,7 @@ from observer.segments import RECORD_STRIDE
 class FileFeed:
     """Frames of a file, `step` at a time."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path | list[Path], step: int) -> None:
         self._capture = open_capture(path, engine=kernels.Interpreted())
         self.files = self._capture.files
         self.damages = self._capture.damages
