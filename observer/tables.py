@@ -265,7 +265,7 @@ def event_columns(observation: Observation, streams: Sequence[int] | None = None
         "time": rows[:, e.EV_TIME],
         "frame": rows[:, e.EV_FRAME],
         "event": Coded(rows[:, e.EV_CODE], [name for name, _ in e.EVENT_NAMES]),
-        "detail": _details(rows),
+        "detail": lambda start, stop: _details(rows[start:stop]),  # dear, and findings never ask for it
         # beside the table's columns, for findings
         "value": rows[:, e.EV_DETAIL],
         **_reset_facts(rows),
@@ -281,10 +281,12 @@ def _reset_facts(rows: Array) -> dict[str, Any]:
 
     is_reset = rows[:, e.EV_CODE] == e.RESET
     cells = numpy.where(is_reset, rows[:, e.EV_FACTS], 0)
-    used, codes = numpy.unique(cells & ((1 << e.RST_NUMBER) - 1), return_inverse=True)
+    used, places = numpy.unique(cells[is_reset] & ((1 << e.RST_NUMBER) - 1), return_inverse=True)
     names = [",".join(name for bit, name in e.RST_FACTS.items() if bits & bit) for bits in used.tolist()]
+    codes = numpy.zeros(len(rows), numpy.int64)  # 0: none
+    codes[is_reset] = places + 1
     return {
-        "facts": Coded(codes.astype(numpy.int64), names),
+        "facts": Coded(codes, ["", *names]),
         "number": cells >> e.RST_NUMBER,
         "gap": numpy.where(is_reset, rows[:, e.EV_GAP], -1),
         "data_gap": numpy.where(is_reset, rows[:, e.EV_DATA_GAP], -1),

@@ -87,8 +87,17 @@ class Numbering:
         if "streams" in columns:
             source["streams"] = [self._listed(members) for members in columns["streams"]]
         if columns.table == "events":
-            source["detail"] = self._details(columns["event"], columns["detail"])
+            source["detail"] = self._named(columns)
         return Columns(columns.table, columns.rows, source, columns.addresses)
+
+    def _named(self, columns: Columns) -> Any:
+        """Make details with lasting numbers when they are asked for."""
+
+        def make(start: int, stop: int) -> Coded:
+            part = columns.part(start, stop)
+            return self._details(part["event"], part["detail"])
+
+        return make
 
     def _details(self, event: Coded, detail: Coded) -> Coded:
         """Renumber the details that name a connection."""
