@@ -136,13 +136,18 @@ def codes(notebook: Any) -> list[Any]:
 
 
 def kinds(cell: Any) -> list[str]:
-    """What a cell put out: streams, and the kinds of data that a saved notebook keeps."""
-    found = []
+    """What a cell put out: streams, and the kinds of data that a saved notebook keeps.
+
+    What is printed comes in as many pieces as the machine makes of it: pieces of one stream are one.
+    """
+    found: list[str] = []
     for output in cell.outputs:
         data = sorted(set(output.get("data", ())) - {WIDGET})
         if "image/png" in data:
             data = ["image/png"]
-        found.append(" ".join([output.output_type, *data]))
+        kind = " ".join([output.output_type, *data, *([output.name] if output.output_type == "stream" else [])])
+        if output.output_type != "stream" or found[-1:] != [kind]:
+            found.append(kind)
     return found
 
 
