@@ -133,6 +133,8 @@ class Live(Tables):
         self.clock = clock or Clock()
         self.watchers = list(watchers)
         self._speed = Speed(notice, engine)
+        if engine is not None:
+            feed.use(engine)
         self._decoder = Decoder(self._speed.engine, self.options)
         self._tracker = Tracker(self._speed.engine, self.options)
         self.numbering = Numbering()
