@@ -29,7 +29,7 @@ from observer.tcp.tracker import Tracker
 from observer.watch.announce import Announcer, Change, Row
 from observer.watch.clock import Clock
 from observer.watch.numbering import Numbering
-from observer.watch.room import LIMIT, Room, make_room
+from observer.watch.room import LIMIT, Room, Standing, make_room
 from observer.watch.watcher import Watcher
 from observer.wire import Decoder
 
@@ -48,6 +48,8 @@ RECENT_ROWS: Final = 1 << 16
 """Segments kept so that the story of a connection can be told while it goes on."""
 BURST: Final = 4
 """Between two looks there may be so much of the limit above it: a quarter; then room is made at once."""
+LATER_NS: Final = 86_400_000_000_000
+"""A day: by then every TIME-WAIT of today is over."""
 EVENTS_EACH: Final = 10
 """Events held at most, for each connection that may be held: ordinary ones have two or three."""
 BUSY_ROWS: Final = 1024
@@ -254,7 +256,9 @@ class Live(Tables):
         now_ns = self.clock.settled_ns()
         self._tracker.finish(now_ns)
         self._seen = None
-        room = make_room(self._summarise(), limit=self._limit, now_ns=now_ns)
+        seen = Standing.of(self._summarise())
+        closing = self._tracker.summary(now_ns + LATER_NS).is_finished
+        room = make_room(seen, closing, limit=self._limit, now_ns=now_ns)
         for watcher in self.watchers:
             watcher.forget(self, room.keep)
         self._forget(room, events_from)

@@ -19,6 +19,21 @@ OVER_S: Final = 5.0
 """A connection that was over for so long is given up first; before, late segments may still come."""
 
 
+class Standing(NamedTuple):
+    """What `Tracker.summary` says of each connection, kept: bool, but for last_time (int64, ns)."""
+
+    is_finished: Array
+    is_lone: Array
+    is_embryonic: Array
+    is_one_sided: Array
+    last_time: Array
+
+    @classmethod
+    def of(cls, summary: Any) -> Standing:
+        """Copy it: the tracker uses the memory again."""
+        return cls(*(numpy.array(getattr(summary, name)) for name in cls._fields))
+
+
 class Room(NamedTuple):
     """What stays.
 
@@ -35,16 +50,18 @@ class Room(NamedTuple):
     evicted: int
 
 
-def make_room(summary: Any, *, limit: int, now_ns: int) -> Room:
+def make_room(summary: Standing, closing: Array, *, limit: int, now_ns: int) -> Room:
     """Choose what stays when there are more than `limit` connections: all, if there are not.
 
     In this order go those that are over, those that nobody answered (a flood's), those that only one side was seen of
-    or whose opening is not complete, and the rest; of each kind the longest silent first.
+    or whose opening is not complete, those in TIME-WAIT, and the rest; of each kind the longest silent first.
 
     Parameters
     ----------
     summary
-        `Tracker.summary`: arrays is_finished, is_lone, is_embryonic, is_one_sided (bool) and last_time (ns).
+        Of each connection.
+    closing
+        bool: over as soon as TIME-WAIT is.
     limit
         Connections.
     now_ns
@@ -52,11 +69,10 @@ def make_room(summary: Any, *, limit: int, now_ns: int) -> Room:
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> yes, no = numpy.ones(4, bool), numpy.zeros(4, bool)
-    >>> seen = SimpleNamespace(is_finished=numpy.array([True, False, False, False]), is_lone=no, is_one_sided=no,
+    >>> no = numpy.zeros(4, bool)
+    >>> seen = Standing(is_finished=numpy.array([True, False, False, False]), is_lone=no, is_one_sided=no,
     ...     is_embryonic=numpy.array([False, True, True, False]), last_time=numpy.array([0, 5, 3, 1]))
-    >>> make_room(seen, limit=3, now_ns=10**10)
+    >>> make_room(seen, no, limit=3, now_ns=10**10)
     Room(keep=array([False,  True, False,  True]), over=1, evicted=1)
     """
     count = len(summary.last_time)
@@ -64,7 +80,8 @@ def make_room(summary: Any, *, limit: int, now_ns: int) -> Room:
         return Room(numpy.ones(count, bool), 0, 0)
     excess = count - int(limit * AFTER)
     over = summary.is_finished & (summary.last_time <= now_ns - round(OVER_S * 1e9))
-    rank = numpy.full(count, 3, numpy.int64)
+    rank = numpy.full(count, 4, numpy.int64)
+    rank[closing] = 3
     rank[summary.is_embryonic | summary.is_one_sided] = 2
     rank[summary.is_lone] = 1
     rank[over] = 0
