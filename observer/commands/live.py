@@ -95,7 +95,8 @@ def command(
 
     On a terminal it shows a screen (q leaves it); elsewhere, a line for each change.
 
-    Ctrl-C or SIGTERM ends it: what was seen is summed up, and the exit status is 0.  SIGUSR1 prints statistics.
+    Ctrl-C or SIGTERM ends it: what was seen is summed up, and the exit status is 0.  SIGUSR1 prints statistics,
+    SIGHUP goes on in the next file (-w) and writes the tables (-o).
     """
     from observer.options import Options
     from observer.watch import Live
@@ -112,7 +113,7 @@ def command(
         name = "standard input" if source == "-" else source or ", ".join(interfaces)
         clock = Clock()
         teller = _Teller(every_s, as_json=as_json)
-        watchers: list[Any] = []
+        watchers: list[_Keeper | Parts] = []
         if write is not None:
             watchers.append(_Keeper(write, feed))
         if output is not None:
@@ -125,8 +126,14 @@ def command(
         live = Live(
             feed, options=options, notice=notice, engine=engine, limit=limit or LIMIT, watchers=watchers, clock=clock
         )
+
+        def next_files() -> None:
+            for watcher in watchers:
+                watcher.rotate()
+
         with _signals({
-            signal.SIGINT: live.quit, signal.SIGTERM: live.quit, signal.SIGUSR1: lambda: teller.statistics(live),
+            signal.SIGINT: live.quit, signal.SIGTERM: live.quit, signal.SIGHUP: next_files,
+            signal.SIGUSR1: teller.ask,
         }):  # fmt: skip
             if sys.stdout.isatty() and sys.stdin.isatty() and not (as_json or lines):
                 _show_screen(live, name, for_s)
@@ -197,6 +204,11 @@ class _Teller(Watcher):
         self._every_s = every_s
         self._as_json = as_json
         self._begun = self._told = time.monotonic()
+        self._asked = False
+
+    def ask(self) -> None:
+        """Print statistics at the next look: a signal may come while something else is being printed."""
+        self._asked = True
 
     def tick(self, live: Live, changes: Sequence[Change]) -> None:
         """Print what is new."""
@@ -204,8 +216,9 @@ class _Teller(Watcher):
             one = live.notices.popleft()
             notice(one.sentence)
         self._print(live, changes)
-        if self._every_s is not None and time.monotonic() - self._told >= self._every_s:
-            self._told = time.monotonic()
+        due = self._every_s is not None and time.monotonic() - self._told >= self._every_s
+        if due or self._asked:
+            self._told, self._asked = time.monotonic(), False
             self.statistics(live)
 
     end = tick
@@ -238,6 +251,12 @@ class _Keeper(Watcher):
         self._path = path
         self._feed = feed
         self._writer: PcapngWriter | None = None
+        self._files = 1
+        self._wants_next = False
+
+    def rotate(self) -> None:
+        """Go on in another file with the next frames: FILE.pcapng, FILE.2.pcapng, FILE.3.pcapng ..."""
+        self._wants_next = True
 
     def take(self, chunk: Chunk) -> None:
         """Write the frames; of a pipe, only the first ones say what it carries."""
@@ -245,6 +264,10 @@ class _Keeper(Watcher):
             from observer.capture.live_writer import PcapngWriter
 
             self._writer = PcapngWriter(self._path, self._feed.files[0])
+        elif self._wants_next:
+            self._files += 1
+            self._writer.rotate(self._path.with_name(f"{self._path.stem}.{self._files}{self._path.suffix}"))
+        self._wants_next = False
         self._writer.write(chunk)
 
     def end(self, live: Live, changes: Sequence[Change]) -> None:

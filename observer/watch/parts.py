@@ -112,6 +112,10 @@ class Parts(Watcher):
 
     # --- as a watcher -------------------------------------------------------------------------------------
 
+    def rotate(self) -> None:
+        """Write at the next tick, whenever the last writing was."""
+        self._next_ns = 0
+
     def tick(self, live: Live, changes: Sequence[Change]) -> None:
         """Write what is new of findings, and tables when it is time."""
         self._tell(live, changes)
