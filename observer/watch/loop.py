@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy
 
@@ -20,7 +19,7 @@ from observer.errors import ObserverError
 from observer.findings.again import Memory, find_again
 from observer.flow import Flow, Kept
 from observer.kernels import Engine
-from observer.observation import CaptureInfo, Observation, Tables
+from observer.observation import CaptureInfo, Observation
 from observer.observe import Notice, Speed
 from observer.options import Options
 from observer.segments import RECORD_STRIDE, RECORD_TIME, STRIDE
@@ -28,6 +27,8 @@ from observer.tcp.layout import MARK_STRIDE
 from observer.tcp.tracker import Tracker
 from observer.watch.announce import Announcer, Change, Row
 from observer.watch.clock import Clock
+from observer.watch.feed import Feed
+from observer.watch.growing import Growing
 from observer.watch.numbering import Numbering
 from observer.watch.room import LIMIT, Room, Standing, make_room
 from observer.watch.watcher import Watcher
@@ -36,7 +37,7 @@ from observer.wire import Decoder
 if TYPE_CHECKING:
     import pandas
 
-    from observer.capture import Chunk, FileInfo
+    from observer.capture import Chunk
 
 POLL_S: Final = 0.1
 """How long to wait for packets before the clock is looked at."""
@@ -56,40 +57,7 @@ BUSY_ROWS: Final = 1024
 """A chunk of more segments is a busy time's: copying them too would cost more than it tells."""
 
 
-class Feed(Protocol):
-    """Where chunks come from: `capture.live.open_live`, `capture.live_pipe.open_growing`."""
-
-    files: list[FileInfo]
-    damages: list[Any]
-
-    @property
-    def finished(self) -> bool:
-        """Whether no more will come."""
-
-    @property
-    def frames(self) -> int:
-        """Frames handed over so far."""
-
-    def poll(self, timeout_s: float) -> Chunk | None:
-        """Return what has come, waiting for it up to this long; the chunk is valid until the next call."""
-
-    def statistics(self) -> Sequence[Any]:
-        """Return counts of each interface, and write them into `files`."""
-
-    def notices(self) -> Sequence[Any]:
-        """Return what happened to the interfaces since the last call."""
-
-    def relieved(self) -> AbstractContextManager[None]:
-        """Let work in the block take long without losing frames; no poll in it."""
-
-    def use(self, engine: Engine) -> None:
-        """Run kernels another way."""
-
-    def close(self) -> None:
-        """Release what is open."""
-
-
-class Live(Tables):
+class Live(Growing):
     """The tables of what is being captured, growing.
 
     Each table is made when it is asked for, as things are at that moment.  In a ``with`` statement a thread captures in
@@ -393,46 +361,6 @@ class Live(Tables):
     def finding_rows(self) -> list[Row]:
         """Give all findings as they were when last looked at, as `outputs.finding_rows.rows_as_json` does."""
         return self._announcer.rows()
-
-    @property
-    def flows(self) -> pandas.DataFrame:
-        """Give one row per connection, as things are now."""
-        return self._frame("flows")
-
-    @property
-    def transitions(self) -> pandas.DataFrame:
-        """Give the changes of state so far."""
-        return self._frame("transitions")
-
-    @property
-    def events(self) -> pandas.DataFrame:
-        """Give everything else that was notable so far."""
-        return self._frame("events")
-
-    @property
-    def skipped(self) -> pandas.DataFrame:
-        """Give what was not decoded so far, by reason."""
-        return self._frame("skipped")
-
-    @property
-    def findings(self) -> pandas.DataFrame:
-        """Give what is wrong, as things are now."""
-        return self._frame("findings")
-
-    @property
-    def resets(self) -> pandas.DataFrame:
-        """Give every RST so far."""
-        return self._frame("resets")
-
-    @property
-    def calls(self) -> pandas.DataFrame:
-        """Give the socket view, as things are now."""
-        return self._frame("calls")
-
-    @property
-    def population(self) -> pandas.DataFrame:
-        """Give the number of endpoints in each state over time."""
-        return self._frame("population")
 
     @property
     def begin_ns(self) -> int:
