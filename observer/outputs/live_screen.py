@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -28,24 +28,8 @@ BAR: Final = 4
 SEVERITY_STYLES: Final = {"problem": "bold red", "warning": "yellow", "info": ""}
 
 
-class Board(Protocol):
-    """What is shown (`watch.board.Board`)."""
-
-    now_ns: int
-    frames: int
-    segments: int
-    connections: int
-    frames_per_s: float
-    forgotten: int
-    evicted: int
-    interfaces: Sequence[Any]
-    states: dict[str, dict[str, int]]
-    listeners: list[Any]
-    findings: list[Mapping[str, Any]]
-
-
 def head_text(board: Any, name: str, seconds: float) -> Text:
-    """Return the top line: what is watched, how fast, what was lost, since when."""
+    """Return the top line: what is watched, how fast, what was lost, since when; `board` as `watch.board.Board`."""
     kernel = sum(one.dropped_kernel or 0 for one in board.interfaces)
     interface = sum(one.dropped_interface or 0 for one in board.interfaces)
     text = Text(no_wrap=True, overflow="ellipsis")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from observer.errors import OptionError
-from observer.outputs.text import count, utc
+from observer.outputs.text import utc
 from observer.schema import ENDPOINTS, STATES, Columns
 
 if typing.TYPE_CHECKING:
@@ -228,8 +228,3 @@ def _seconds(span: Any, nanoseconds: int = 0) -> str:
     whole += nanoseconds or getattr(span, "nanoseconds", 0)
     sign, whole = ("-", -whole) if whole < 0 else ("", whole)
     return f"{sign}{whole // 10**9}.{whole % 10**9:09d}"
-
-
-def nothing_chosen(selection: Selection, flows: int) -> str:
-    """Say that nothing was chosen."""
-    return f"none of {count(flows, 'connection')} matches {selection.words(None)}"

@@ -59,7 +59,7 @@ class Board(NamedTuple):
     ----------
     now_ns
         When, ns since 1970 UTC.
-    frames, octets_read, segments, connections
+    frames, segments, connections
         So far.
     frames_per_s
         Since the moment before.

@@ -155,20 +155,19 @@ class Parts(Watcher):
     def write(self, live: Live) -> None:
         """Write connections that are over as the next part, and the others as they are now."""
         begin = self._steady_ns()
-        none: Array = numpy.zeros(0, bool)
-        self._settle(live, none)
+        self._settle(live)
         cost = self._steady_ns() - begin
         self._next_ns = begin + max(self._every_ns, round(cost / SHARE))
 
-    def _settle(self, live: Live, also: Array) -> None:
-        """Write a part of what is over or chosen (bool), and what is left as open."""
+    def _settle(self, live: Live, also: Array | None = None) -> None:
+        """Write a part of what is over, or named (bool) beside, and what is left as open."""
         changed = live.take_changed("parts")
         observation, summary = live.view()
         done = numpy.zeros(len(changed), bool)
         done[: len(self._done)] = self._done
         done &= ~changed
         settled = summary.is_finished & (summary.last_time <= live.end_ns - round(OVER_S * 1e9)) & ~done
-        if len(also):
+        if also is not None:
             settled |= also & ~done
         try:
             if settled.any():
